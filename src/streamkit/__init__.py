@@ -1,0 +1,50 @@
+"""Streamed replies from Claude: text as it arrives, a verdict, and a result that survives whatever ended it.
+
+Four functions, each for sync and async sources alike: `stream_text`, `stream_events`, `collect` and `streamed`.
+`streamkit.testing` holds a loopback server to test with.
+"""
+
+from ._api import collect, stream_events, stream_text, streamed
+from ._async import AsyncEventStream, AsyncTextStream
+from ._params import BetaMessageParams, MessageParams, StreamOptions
+from ._result import InvalidToolInput, Status, StreamResult, Timing
+from ._sync import EventStream, TextStream
+from .errors import (
+    StreamAPIError,
+    StreamConnectionError,
+    StreamError,
+    StreamProtocolError,
+    StreamTimeoutError,
+    StreamTruncatedError,
+)
+from .sinks import AsyncSink, BufferSink, CallbackSink, Sink, StdoutSink, UsageMeter
+
+__all__ = [
+    "AsyncEventStream",
+    "AsyncSink",
+    "AsyncTextStream",
+    "BetaMessageParams",
+    "BufferSink",
+    "CallbackSink",
+    "EventStream",
+    "InvalidToolInput",
+    "MessageParams",
+    "Sink",
+    "Status",
+    "StdoutSink",
+    "StreamAPIError",
+    "StreamConnectionError",
+    "StreamError",
+    "StreamOptions",
+    "StreamProtocolError",
+    "StreamResult",
+    "StreamTimeoutError",
+    "StreamTruncatedError",
+    "TextStream",
+    "Timing",
+    "UsageMeter",
+    "collect",
+    "stream_events",
+    "stream_text",
+    "streamed",
+]

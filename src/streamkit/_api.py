@@ -1,0 +1,242 @@
+"""The four functions: what was handed in becomes a stream."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Coroutine
+from dataclasses import fields
+from typing import Any, Literal, TypeAlias, TypeVar, overload
+
+from anthropic.types import Message, RawMessageStreamEvent
+from anthropic.types.beta import BetaMessage, BetaRawMessageStreamEvent
+from typing_extensions import Unpack
+
+from . import _params as p
+from ._async import AsyncBaseStream, AsyncEventStream, AsyncTextStream
+from ._params import OutputT
+from ._result import StreamResult
+from ._source import Source, resolve, resolve_call
+from ._state import Options
+from ._sync import EventStream, SyncStream, TextStream
+from .errors import StreamError
+
+Choice: TypeAlias = Literal["raise", "return"]
+CreateT = TypeVar("CreateT", bound=Callable[..., Any])
+_OPTIONS = tuple(field.name for field in fields(Options))
+
+
+@overload
+def stream_text(
+    source: p.SyncSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[p.MessageParams]
+) -> TextStream[Message, OutputT]: ...
+@overload
+def stream_text(
+    source: p.AsyncSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[p.MessageParams]
+) -> AsyncTextStream[Message, OutputT]: ...
+@overload
+def stream_text(
+    source: p.SyncBetaSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[p.BetaMessageParams]
+) -> TextStream[BetaMessage, OutputT]: ...
+@overload
+def stream_text(
+    source: p.AsyncBetaSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[p.BetaMessageParams]
+) -> AsyncTextStream[BetaMessage, OutputT]: ...
+@overload
+def stream_text(source: p.SyncOpened, **options: Unpack[p.StreamOptions]) -> TextStream[Message]: ...
+@overload
+def stream_text(source: p.AsyncOpened, **options: Unpack[p.StreamOptions]) -> AsyncTextStream[Message]: ...
+@overload
+def stream_text(source: p.SyncBetaOpened, **options: Unpack[p.StreamOptions]) -> TextStream[BetaMessage]: ...
+@overload
+def stream_text(source: p.AsyncBetaOpened, **options: Unpack[p.StreamOptions]) -> AsyncTextStream[BetaMessage]: ...
+def stream_text(source: Any, **params: Any) -> Any:
+    """The text of a reply, as it arrives.
+
+    `source` is a client or messages resource of the SDK, with the request's parameters as keywords, or a stream that the
+    SDK opened, with none. Nothing is sent before the stream is opened, entered or iterated. See `StreamOptions` for the
+    options.
+
+    Raises `TypeError` for a source that is none, and `TypeError` or `ValueError` for a wrong option.
+    """
+    found, options = _understand(source, params)
+    return AsyncTextStream(found, options) if found.is_async else TextStream(found, options)
+
+
+@overload
+def stream_events(
+    source: p.SyncSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[p.MessageParams]
+) -> EventStream[RawMessageStreamEvent, Message, OutputT]: ...
+@overload
+def stream_events(
+    source: p.AsyncSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[p.MessageParams]
+) -> AsyncEventStream[RawMessageStreamEvent, Message, OutputT]: ...
+@overload
+def stream_events(
+    source: p.SyncBetaSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[p.BetaMessageParams]
+) -> EventStream[BetaRawMessageStreamEvent, BetaMessage, OutputT]: ...
+@overload
+def stream_events(
+    source: p.AsyncBetaSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[p.BetaMessageParams]
+) -> AsyncEventStream[BetaRawMessageStreamEvent, BetaMessage, OutputT]: ...
+@overload
+def stream_events(
+    source: p.SyncOpened, **options: Unpack[p.StreamOptions]
+) -> EventStream[RawMessageStreamEvent, Message]: ...
+@overload
+def stream_events(
+    source: p.AsyncOpened, **options: Unpack[p.StreamOptions]
+) -> AsyncEventStream[RawMessageStreamEvent, Message]: ...
+@overload
+def stream_events(
+    source: p.SyncBetaOpened, **options: Unpack[p.StreamOptions]
+) -> EventStream[BetaRawMessageStreamEvent, BetaMessage]: ...
+@overload
+def stream_events(
+    source: p.AsyncBetaOpened, **options: Unpack[p.StreamOptions]
+) -> AsyncEventStream[BetaRawMessageStreamEvent, BetaMessage]: ...
+def stream_events(source: Any, **params: Any) -> Any:
+    """The SDK's own raw event objects, as they arrive; with the same result, sinks and guarantees as `stream_text`.
+
+    Takes and raises what `stream_text` does.
+    """
+    found, options = _understand(source, params)
+    return AsyncEventStream(found, options) if found.is_async else EventStream(found, options)
+
+
+@overload
+def collect(
+    source: p.SyncSource,
+    *,
+    on_error: Choice = ...,
+    on_interrupt: Choice = ...,
+    output_format: type[OutputT] | None = ...,
+    **params: Unpack[p.MessageParams],
+) -> StreamResult[Message, OutputT]: ...
+@overload
+def collect(
+    source: p.AsyncSource,
+    *,
+    on_error: Choice = ...,
+    output_format: type[OutputT] | None = ...,
+    **params: Unpack[p.MessageParams],
+) -> Coroutine[Any, Any, StreamResult[Message, OutputT]]: ...
+@overload
+def collect(
+    source: p.SyncBetaSource,
+    *,
+    on_error: Choice = ...,
+    on_interrupt: Choice = ...,
+    output_format: type[OutputT] | None = ...,
+    **params: Unpack[p.BetaMessageParams],
+) -> StreamResult[BetaMessage, OutputT]: ...
+@overload
+def collect(
+    source: p.AsyncBetaSource,
+    *,
+    on_error: Choice = ...,
+    output_format: type[OutputT] | None = ...,
+    **params: Unpack[p.BetaMessageParams],
+) -> Coroutine[Any, Any, StreamResult[BetaMessage, OutputT]]: ...
+@overload
+def collect(
+    source: p.SyncOpened, *, on_error: Choice = ..., on_interrupt: Choice = ..., **options: Unpack[p.StreamOptions]
+) -> StreamResult[Message]: ...
+@overload
+def collect(
+    source: p.AsyncOpened, *, on_error: Choice = ..., **options: Unpack[p.StreamOptions]
+) -> Coroutine[Any, Any, StreamResult[Message]]: ...
+@overload
+def collect(
+    source: p.SyncBetaOpened, *, on_error: Choice = ..., on_interrupt: Choice = ..., **options: Unpack[p.StreamOptions]
+) -> StreamResult[BetaMessage]: ...
+@overload
+def collect(
+    source: p.AsyncBetaOpened, *, on_error: Choice = ..., **options: Unpack[p.StreamOptions]
+) -> Coroutine[Any, Any, StreamResult[BetaMessage]]: ...
+def collect(source: Any, *, on_error: Any = "raise", on_interrupt: Any = None, **params: Any) -> Any:
+    """Read a reply to its end, into the sinks, and return its `StreamResult`; for an async source, a coroutine of it.
+
+    With `on_error="return"` a `StreamError`, and for sync sources with `on_interrupt="return"` a `KeyboardInterrupt`
+    once the stream is open, gives back the partial result in place of being raised. Takes and raises what `stream_text`
+    does, and `StreamError` for a stream that ends early.
+    """
+    found, options = _understand(source, params)
+    for name, choice in (("on_error", on_error), ("on_interrupt", on_interrupt or "raise")):
+        if choice not in ("raise", "return"):
+            raise ValueError(f'{name}= takes "raise" or "return", not {choice!r}')
+    if found.is_async:
+        if on_interrupt is not None:
+            raise TypeError("on_interrupt= is for sync sources: async code is interrupted by cancelling its task")
+        return _drain_async(AsyncTextStream(found, options), on_error)
+    return _drain(TextStream(found, options), on_error, on_interrupt)
+
+
+def streamed(create: CreateT, **options: Any) -> CreateT:
+    """Wrap a `messages.create`: same arguments, same `Message` back, streamed underneath.
+
+    `options` are those of `stream_text`, with `retries`. A call that passes `stream=True` itself is handed on untouched.
+    The wrapped function raises `StreamError` on anything but a complete reply.
+
+    Raises `TypeError` for what is not callable or an unknown option.
+    """
+    if not callable(create):
+        raise TypeError(f"streamed() wraps a function, client.messages.create, not {create!r}")
+    unknown = sorted(set(options) - set(_OPTIONS))
+    if unknown:
+        raise TypeError(f"{', '.join(unknown)}: no option of streamed(); the request's parameters go to the call")
+    checked = Options(**options)
+
+    if inspect.iscoroutinefunction(inspect.unwrap(create)):
+
+        @functools.wraps(create)
+        async def call_async(*args: Any, **kwargs: Any) -> Any:
+            if kwargs.get("stream"):
+                return await create(*args, **kwargs)
+            return (await _drain_async(AsyncTextStream(resolve_call(create, args, kwargs), checked), "raise")).message
+
+        return call_async  # type: ignore[return-value] # pyright: ignore[reportReturnType]
+
+    @functools.wraps(create)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("stream"):
+            return create(*args, **kwargs)
+        return _drain(TextStream(resolve_call(create, args, kwargs), checked), "raise", "raise").message
+
+    return call  # type: ignore[return-value] # pyright: ignore[reportReturnType]
+
+
+def _understand(source: Any, params: dict[str, Any]) -> tuple[Source, Options]:
+    """Tell the options from the request's parameters, and check both as far as that goes before a request."""
+    given = {name: params.pop(name) for name in _OPTIONS if name in params}
+    if "separator" in given and given["separator"] is None:
+        raise TypeError('separator= takes a str; "" for none')
+    found = resolve(source, params)
+    if found.retries is None and given.get("retries") is not None:
+        raise TypeError("retries= needs a source that can be opened again: hand in the client and the parameters")
+    return found, Options(**given)
+
+
+def _drain(stream: SyncStream[Any, Any, Any], on_error: Choice, on_interrupt: Choice | None) -> StreamResult[Any, Any]:
+    try:
+        with stream:
+            return stream.until_done()
+    except StreamError:
+        if on_error == "return":
+            return stream.result
+        raise
+    except KeyboardInterrupt:
+        stream.close()  # the interrupt may have come where `with` does not reach
+        if on_interrupt == "return" and stream.result.timing.response is not None:
+            return stream.result
+        raise
+
+
+async def _drain_async(stream: AsyncBaseStream[Any, Any, Any], on_error: Choice) -> StreamResult[Any, Any]:
+    try:
+        async with stream:
+            return await stream.until_done()
+    except StreamError:
+        if on_error == "return":
+            return stream.result
+        raise

@@ -1,0 +1,301 @@
+"""The async driver, on asyncio and trio: the twin of `_sync`, with awaits. What it means is decided in `_state`."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+import time
+import warnings
+from collections.abc import AsyncGenerator
+from types import TracebackType
+from typing import Any
+
+import anyio
+from anthropic.types import RawMessageStreamEvent
+from typing_extensions import Self, TypeVar
+
+from ._result import MessageT, OutputT, Status, StreamResult
+from ._source import Reading, Source
+from ._state import Options
+from ._stream import DROPPED, TWO_READERS, BaseStream
+
+ItemT = TypeVar("ItemT")
+EventT = TypeVar("EventT", default=RawMessageStreamEvent)
+
+_READ_ON = 1.0  # seconds that the end of the body may take once the message is complete
+
+
+class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]):
+    """The async half of `AsyncTextStream` and `AsyncEventStream`."""
+
+    def __init__(self, source: Source, options: Options) -> None:
+        super().__init__(source, options)
+        self._busy = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timed = options.idle_timeout is not None or options.total_timeout is not None
+
+    async def open(self) -> Self:
+        """Send the request, so that a refused one fails here, and return the stream. Once open, does nothing.
+
+        Raises the SDK's own exceptions for a request that fails.
+        """
+        self._take_turn()
+        try:
+            if self._state.over:
+                self._refuse_reading()
+            elif self._state.reading is None and self._state.waker.reason is None:
+                await self._connect()
+                if self._state.failure is not None and not self._state.retrying:
+                    raise self._state.failure
+        except BaseException as error:
+            await self._abandon(error)
+            raise
+        finally:
+            self._busy = False
+        return self
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ItemT:
+        self._take_turn()
+        try:
+            state = self._state
+            while True:
+                item = state.pull()
+                if state.calls:
+                    await self._call_sinks()
+                if item is not None:
+                    return item  # type: ignore[no-any-return]
+                if not await self._advance():
+                    break
+        except BaseException as error:
+            await self._abandon(error)
+            raise
+        finally:
+            self._busy = False
+        raise StopAsyncIteration
+
+    async def asend(self, value: None, /) -> ItemT:
+        """The same as `anext`; part of the async generator protocol."""
+        if value is not None:
+            raise TypeError("a stream takes no values: asend(None) or anext()")
+        return await self.__anext__()
+
+    async def athrow(self, typ: Any, val: Any = None, tb: TracebackType | None = None, /) -> ItemT:
+        """End the stream with an exception, which is raised; part of the async generator protocol."""
+        error = val if isinstance(val, BaseException) else typ if isinstance(typ, BaseException) else typ(val)
+        await self._leave(error)
+        raise error if tb is None else error.with_traceback(tb)
+
+    async def aclose(self) -> None:
+        """Close the connection, and finish the sinks. Harmless when the stream is closed already."""
+        self._closed = True
+        await self._leave(None)
+
+    async def until_done(self) -> StreamResult[MessageT, OutputT]:
+        """Read the rest into the sinks, and return the result. Raises `StreamError` like iteration does."""
+        if self._state.status != "complete":
+            async for _ in self:
+                pass
+        return self.result
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._closed = True
+        await self._leave(error)
+
+    def __del__(self) -> None:
+        if getattr(self, "_slot", None) and not sys.is_finalizing():
+            warnings.warn(f"{self!r} {DROPPED}", ResourceWarning, stacklevel=2, source=self)
+            self._drop()
+
+    def _take_turn(self) -> None:
+        if self._busy:
+            raise RuntimeError(TWO_READERS)
+        self._busy = True
+
+    async def _advance(self) -> bool:
+        """Bring in more; `False` when the stream is over."""
+        state = self._state
+        if state.halted:
+            return await self._settle()
+        try:
+            chunk = await (self._timed_read() if self._timed else self._body.__anext__())
+        except StopAsyncIteration:
+            state.end_of_body()
+        except Exception as error:  # noqa: BLE001 - classified, and raised as one of our family
+            state.broke(error)
+        else:
+            if chunk is not None:
+                state.feed(chunk, time.monotonic())
+        return True
+
+    async def _timed_read(self) -> Any:
+        """The next chunk, or `None` when a clock ran out first."""
+        state, now = self._state, time.monotonic()
+        idle_at, total_at = state.idle_deadline(now), state.waker.total_at
+        with anyio.move_on_after(min(idle_at, total_at) - now) as scope:
+            return await self._body.__anext__()
+        if scope.cancelled_caught:
+            state.timed_out("total" if total_at <= idle_at else "idle")
+        return None
+
+    async def _settle(self) -> bool:
+        """Do what there is to do but to read on; `False` when the stream is over."""
+        state = self._state
+        if state.over:
+            return not self._refuse_reading()
+        if state.waker.reason == "cancel":
+            await self._end("interrupted", None)
+        elif state.failure is not None:
+            if not state.retrying:
+                raise state.failure
+            await self._reopen()
+        elif state.reading is None:
+            await self._connect()
+        elif state.builder.stopped:
+            await self._read_on()
+            await self._end("complete", None)
+        elif state.judge():
+            await self._end("complete", None)
+        return not state.over
+
+    async def _connect(self) -> None:
+        state = self._state
+        now = time.monotonic()
+        state.begin(now)
+        try:
+            self._loop = asyncio.get_running_loop()
+        except RuntimeError:  # trio
+            self._loop = None
+        with anyio.move_on_after(max(state.waker.total_at - now, 0)) as scope:
+            self._slot.append(await self._source.prepare()())
+        if not self._slot:
+            if scope.cancelled_caught:
+                state.timed_out("total")
+            return
+        reading = Reading(self._slot[-1], self._source)
+        self._body = reading.body
+        state.connected(reading, time.monotonic())
+
+    async def _reopen(self) -> None:
+        state = self._state
+        state.waker.detach()
+        await self._release()
+        now = time.monotonic()
+        until = min(now + state.pause(), state.waker.total_at)
+        while state.waker.reason is None and (left := until - time.monotonic()) > 0:
+            await anyio.sleep(min(left, 0.05))
+        if until == state.waker.total_at:
+            state.timed_out("total")
+        elif state.waker.reason is None:
+            await self._connect()
+
+    async def _read_on(self) -> None:
+        """Read what comes after the message, at most one chunk, so that the connection can be used again."""
+        with anyio.move_on_after(_READ_ON):
+            try:
+                await self._body.__anext__()
+            except (Exception, StopAsyncIteration):  # noqa: BLE001 - the message is complete, nothing can harm it
+                pass
+
+    async def _call_sinks(self) -> None:
+        calls = self._state.calls
+        while calls:
+            method, item = calls.popleft()
+            answer = method(item)
+            if inspect.isawaitable(answer):
+                await answer
+
+    async def _abandon(self, error: BaseException) -> None:
+        """End early, because of an error that is on its way to the caller."""
+        if isinstance(error, GeneratorExit):  # the coroutine is being closed, and may not await
+            self._state.finish("interrupted", error, time.monotonic())
+            self._drop()
+            return
+        try:
+            await self._end(self._state.status_for(error), error)
+        except Exception as second:
+            if second is not error:
+                error.__context__ = error.__context__ or second
+
+    async def _leave(self, error: BaseException | None) -> None:
+        """End the stream from outside of its reader, if it is not over."""
+        if self._busy:
+            self.cancel()  # the reader, in another task, wakes and closes
+            return
+        self._busy = True
+        try:
+            await self._end("interrupted", error)
+        finally:
+            self._busy = False
+
+    async def _end(self, status: Status, error: BaseException | None) -> None:
+        """The end, whatever it is. Shielded: what is being cancelled closes too."""
+        result = self._state.finish(status, error, time.monotonic())
+        with anyio.CancelScope(shield=True):
+            try:
+                await self._release()
+            finally:
+                await self._finish_sinks(result)
+
+    async def _release(self) -> None:
+        """Close the connection, or give it back where the body was read to its end."""
+        while self._slot:
+            stream = self._slot[-1]
+            for layer in (self._body, stream):
+                close = getattr(layer, "aclose", None) or getattr(layer, "close", None)
+                try:
+                    if close is not None:
+                        await close()
+                except Exception:  # noqa: BLE001, S110 - closing what is broken already
+                    pass
+            self._slot.clear()
+        self._body = None
+
+    async def _finish_sinks(self, result: StreamResult[Any, Any]) -> None:
+        finishing = self._state.sinks.finishing(result)
+        failure: BaseException | None = None
+        while True:
+            try:
+                answer = next(finishing)
+                if inspect.isawaitable(answer):
+                    await answer
+            except StopIteration:
+                break
+            except BaseException as error:  # noqa: BLE001 - raised below, once every sink is finished
+                failure = failure or error
+        self._state.sinks.release()
+        if failure is not None:
+            raise failure
+
+    def _drop(self) -> None:
+        """Close the connection where nothing can be awaited: in the loop, or at the socket."""
+        self._state.waker.wake("cancel")
+        self._state.waker.retire()
+        self._state.sinks.release()
+        loop, layers = self._loop, [self._body, *self._slot]
+        self._slot, self._body = [], None
+
+        async def close() -> None:
+            for layer in layers:
+                await (getattr(layer, "aclose", None) or layer.close)()
+
+        if loop is not None and loop.is_running():
+            loop.call_soon_threadsafe(lambda: loop.create_task(close()))
+
+
+class AsyncTextStream(AsyncBaseStream[MessageT, OutputT, str]):
+    """Iterates over the text of a reply, as it arrives. Made by `stream_text` for an async source."""
+
+
+class AsyncEventStream(AsyncBaseStream[MessageT, OutputT, EventT]):
+    """Iterates over the SDK's own raw event objects. Made by `stream_events` for an async source."""
+
+    _yields_events = True

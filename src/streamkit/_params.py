@@ -1,0 +1,96 @@
+"""The types of what is handed in: the options, and the SDK's own request parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol, TypeAlias
+
+import anthropic
+from anthropic.lib.streaming import (
+    AsyncMessageStream,
+    AsyncMessageStreamManager,
+    BetaAsyncMessageStream,
+    BetaAsyncMessageStreamManager,
+    BetaMessageStream,
+    BetaMessageStreamManager,
+    MessageStream,
+    MessageStreamManager,
+)
+from anthropic.resources.beta.messages import AsyncMessages as AsyncBetaMessages
+from anthropic.resources.beta.messages import Messages as BetaMessages
+from anthropic.resources.messages import AsyncMessages, Messages
+from anthropic.types import RawMessageStreamEvent
+from anthropic.types.beta import BetaRawMessageStreamEvent
+from anthropic.types.beta.message_create_params import MessageCreateParamsBase as BetaCreateParams
+from anthropic.types.message_create_params import MessageCreateParamsBase as CreateParams
+from typing_extensions import TypedDict, TypeVar
+
+from .sinks import SinkOrFactory
+
+OutputT = TypeVar("OutputT", default=None)
+
+
+class HasMessages(Protocol):
+    """A sync client of the SDK."""
+
+    @property
+    def messages(self) -> Messages: ...
+
+
+class HasAsyncMessages(Protocol):
+    """An async client of the SDK."""
+
+    @property
+    def messages(self) -> AsyncMessages: ...
+
+
+SyncSource: TypeAlias = "HasMessages | Messages"
+AsyncSource: TypeAlias = "HasAsyncMessages | AsyncMessages"
+SyncBetaSource: TypeAlias = "BetaMessages"
+AsyncBetaSource: TypeAlias = "AsyncBetaMessages"
+SyncOpened: TypeAlias = (
+    "anthropic.Stream[RawMessageStreamEvent] | MessageStream[OutputT] | MessageStreamManager[OutputT]"
+)
+AsyncOpened: TypeAlias = (
+    "anthropic.AsyncStream[RawMessageStreamEvent] | AsyncMessageStream[OutputT] | AsyncMessageStreamManager[OutputT]"
+)
+SyncBetaOpened: TypeAlias = (
+    "anthropic.Stream[BetaRawMessageStreamEvent] | BetaMessageStream[OutputT] | BetaMessageStreamManager[OutputT]"
+)
+AsyncBetaOpened: TypeAlias = (
+    "anthropic.AsyncStream[BetaRawMessageStreamEvent]"
+    " | BetaAsyncMessageStream[OutputT] | BetaAsyncMessageStreamManager[OutputT]"
+)
+
+
+class StreamOptions(TypedDict, total=False):
+    """The options that each of the four functions takes."""
+
+    sinks: SinkOrFactory | Iterable[SinkOrFactory] | None
+    """Where the text goes while it arrives: a sink, a function that makes one, or several of either."""
+    idle_timeout: float | None
+    """Seconds without content after which the stream ends with `StreamTimeoutError`. Off by default."""
+    total_timeout: float | None
+    """Seconds, counted from `open`, after which the stream ends with `StreamTimeoutError`. Off by default."""
+    separator: str
+    """What stands between two texts that had a block of another kind between them. A blank line by default."""
+
+
+class RequestOptions(StreamOptions, total=False):
+    """The options of a stream that streamkit opens, and what the SDK takes beside the request's body."""
+
+    retries: int | None
+    """How often a stream that fails before its first content is opened again; by default the client's `max_retries`."""
+    extra_headers: Mapping[str, str | anthropic.Omit] | None
+    extra_query: Mapping[str, object] | None
+    extra_body: object | None
+    timeout: float | anthropic.Timeout | None | anthropic.NotGiven
+    """Seconds; the SDK's own timeout, which ends a silent line."""
+
+
+class MessageParams(CreateParams, RequestOptions, total=False):
+    """Everything that a stable request takes as keywords, but `output_format`."""
+
+
+class BetaMessageParams(BetaCreateParams, RequestOptions, total=False):
+    """Everything that a beta request takes as keywords, but `output_format`."""

@@ -1,0 +1,192 @@
+"""What a stream gave: the result, valid whatever ended it."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass, fields
+from typing import Any, Generic, Literal, NamedTuple, TypeAlias, cast
+
+import anthropic
+from anthropic.types import Message, MessageParam, ToolUseBlock, Usage
+from anthropic.types.beta import BetaMessage
+from typing_extensions import TypeVar
+
+from ._message import Block, MessageBuilder
+from .errors import StreamError
+
+Status: TypeAlias = Literal["streaming", "complete", "interrupted", "disconnected", "timed_out", "failed"]
+"""How a stream stands: still `"streaming"`, or what ended it."""
+
+MessageT = TypeVar("MessageT", bound="Message | BetaMessage", default=Message)
+OutputT = TypeVar("OutputT", default=None)
+
+_LIMITED = frozenset({"max_tokens", "model_context_window_exceeded"})
+_PAUSED = frozenset({"pause_turn", "compaction"})
+
+
+class Timing(NamedTuple):
+    """When things arrived: seconds since `open`, on a monotonic clock; `None` for what has not happened."""
+
+    response: float | None
+    """To the response's headers, of the last request if there were several."""
+    first_content: float | None
+    """To the first text, thinking or other content."""
+    total: float
+    """To the end, or until now while the stream is running."""
+    longest_gap: float
+    """The longest time between two arrivals of content."""
+
+
+class InvalidToolInput(NamedTuple):
+    """A tool use whose input did not parse."""
+
+    block: Any
+    """The SDK's block; its `input` holds what parsed."""
+    raw: str
+    """The input as it arrived."""
+
+
+@dataclass(frozen=True, repr=False)
+class StreamResult(Generic[MessageT, OutputT]):
+    """All that a stream gave, whatever ended it. Picklable; a pickle never holds the request."""
+
+    text: str
+    """All text, exactly what was yielded and what the sinks got."""
+    thinking: str
+    """All thinking."""
+    tool_uses: tuple[ToolUseBlock, ...]
+    """The tool-use blocks that are complete (`BetaToolUseBlock` for beta)."""
+    message: MessageT | None
+    """The SDK's message, partial when the stream was; `None` before `message_start`."""
+    usage: Usage
+    """Usage in tokens (`BetaUsage` for beta); zeros before `message_start`."""
+    usage_final: bool
+    """Whether the API has sent the final counts. If not, `usage.output_tokens` is a lower bound."""
+    stop_reason: str | None
+    """Why the model stopped, in the API's words."""
+    stop_details: Any
+    """What the API adds to the stop reason, if anything."""
+    status: Status
+    """How the stream stands."""
+    error: BaseException | None
+    """The exception that ended it."""
+    parsed_output: OutputT | None
+    """The value of `output_format`."""
+    parse_error: Exception | None
+    """Why there is no `parsed_output` although `output_format` was given and the stream is over."""
+    invalid_tool_input: tuple[InvalidToolInput, ...]
+    """The tool uses whose input did not parse."""
+    timing: Timing
+    """When things arrived, in seconds."""
+    attempts: int
+    """How many requests were sent."""
+    request_id: str | None
+    """The API's id of the request, from the response's headers."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the reply is complete, and neither cut by a limit, nor refused, nor paused."""
+        return (
+            self.status == "complete"
+            and self.stop_reason not in _LIMITED
+            and self.stop_reason not in _PAUSED
+            and self.stop_reason != "refusal"
+        )
+
+    def new_messages(self) -> list[MessageParam]:
+        """What to append to the history: a list of at most one message, in a form that the API accepts.
+
+        A whole reply comes as it is: a tool use waits for its result, a paused turn for its continuation. Of an
+        unfinished one come the whole blocks and the unfinished text. Left out is what the API would refuse: unfinished
+        or unanswerable tool uses, server tool uses without their result, thinking without its signature or at the end,
+        and blank text. A refusal gives nothing.
+        """
+        if self.message is None or self.stop_reason == "refusal":
+            return []
+        content = _acceptable(
+            [block.to_dict(mode="json") for block in self.message.content],
+            unparsed={item.block.id for item in self.invalid_tool_input},
+            whole=self.status == "complete",
+            paused=self.stop_reason in _PAUSED,
+        )
+        return [cast("MessageParam", {"role": "assistant", "content": content})] if content else []
+
+    def __repr__(self) -> str:
+        text = self.text if len(self.text) <= 60 else self.text[:57] + "..."
+        bound = "" if self.usage_final else "at least "
+        parts = [
+            f"status={self.status!r}",
+            f"stop_reason={self.stop_reason!r}",
+            f"text={text!r} ({len(self.text)} characters)",
+            f"usage={self.usage.input_tokens} in, {bound}{self.usage.output_tokens} out",
+            f"seconds={self.timing.total:.2f}",
+        ]
+        if self.error is not None:
+            parts.append(f"error={self.error!r}")
+        return f"StreamResult({', '.join(parts)})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        error = self.error
+        if isinstance(error, StreamError):
+            _, (kind, args, state, _), *_ = error.__reduce__()
+            return _rebuild_with_error, (self.to_state(), kind, args, state)
+        return StreamResult.from_state, (self.to_state(), _picklable(error))
+
+    def to_state(self) -> dict[str, Any]:
+        """All fields but the error, for pickling."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "error"}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], error: BaseException | None) -> StreamResult[Any, Any]:
+        """The counterpart of `to_state`."""
+        return cls(**state, error=error)
+
+
+def _rebuild_with_error(
+    result: dict[str, Any], kind: type[StreamError], args: tuple[Any, ...], state: dict[str, Any]
+) -> StreamResult[Any, Any]:
+    from .errors import _rebuild
+
+    return _rebuild(kind, args, state, result).result
+
+
+def _picklable(error: BaseException | None) -> BaseException | None:
+    """The error itself where it can go into a pickle and holds no request, else a `StreamError` with its words."""
+    if error is None:
+        return None
+    if not isinstance(error, anthropic.APIError):  # the SDK's own hold the request, and so the key
+        try:
+            pickle.loads(pickle.dumps(error))  # noqa: S301 - what was pickled in this line
+        except Exception:  # noqa: BLE001 - whatever a foreign class raises, it cannot be pickled
+            pass
+        else:
+            return error
+    return StreamError(f"{type(error).__name__}: {error}")
+
+
+def _acceptable(
+    blocks: list[dict[str, Any]], *, unparsed: set[str], whole: bool, paused: bool
+) -> list[dict[str, Any]]:
+    """The blocks that the API accepts in a history."""
+    answered = {block.get("tool_use_id") for block in blocks if block["type"].endswith("_tool_result")}
+    kept: list[dict[str, Any]] = []
+    for position, block in enumerate(blocks):
+        kind = block["type"]
+        last = position == len(blocks) - 1
+        if kind == "text":
+            keep = bool((block.get("text") or "").strip())
+        elif kind == "thinking":
+            keep = bool(block.get("signature"))
+        elif kind == "tool_use":
+            keep = whole and block.get("id") not in unparsed
+        elif kind in ("server_tool_use", "mcp_tool_use"):
+            keep = block.get("id") in answered or (whole and paused and block.get("id") not in unparsed)
+        else:
+            # Every other kind arrives whole in its first event, but the last one of a stream that broke may
+            # still have waited for deltas.
+            keep = whole or not last or kind.endswith("_tool_result")
+        if keep:
+            kept.append(block)
+    while kept and kept[-1]["type"] in ("thinking", "redacted_thinking"):
+        kept.pop()
+    return kept

@@ -1,0 +1,354 @@
+"""From what was handed in to something to open and read.
+
+Everything that depends on the SDK's classes is here: what counts as a source, whether it is sync or async, stable or
+beta, how it is opened, and whether its reply is read by bytes or by events.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from typing import Any, get_args
+
+import anthropic
+import pydantic
+from anthropic.lib import streaming as sdk
+from anthropic.types import Message, RawMessageStreamEvent, Usage
+from anthropic.types.beta import BetaMessage, BetaRawMessageStreamEvent, BetaUsage
+
+from ._wire import EventDecoder, WireError
+from .errors import (
+    StreamAPIError,
+    StreamConnectionError,
+    StreamError,
+    StreamProtocolError,
+    StreamTimeoutError,
+    StreamTruncatedError,
+)
+
+_MANAGERS = (sdk.MessageStreamManager, sdk.BetaMessageStreamManager)
+_ASYNC_MANAGERS = (sdk.AsyncMessageStreamManager, sdk.BetaAsyncMessageStreamManager)
+_BETA_ENTERED = (sdk.BetaMessageStream, sdk.BetaAsyncMessageStream)
+_ENTERED = (sdk.MessageStream, sdk.AsyncMessageStream, *_BETA_ENTERED)
+# What a helper stream adds to the API's own events.
+_DERIVED = frozenset({"text", "citation", "thinking", "signature", "input_json", "compaction"})
+_TAKES = (
+    "a client (Anthropic(), AsyncAnthropic(), ...), a messages resource (client.messages, client.beta.messages) "
+    "or an opened SDK stream"
+)
+
+
+class Source:
+    """What was handed in, understood: how to open it, and what may be done with it.
+
+    `prepare` gives the function that opens the stream: it returns the SDK's stream, or an awaitable of it when
+    `is_async`. `retries` is how often it may be reopened by default, `None` for what cannot be reopened. `lives_on` says
+    that the SDK's object has a state of its own, which only its own iterator keeps up.
+    """
+
+    __slots__ = ("is_async", "lives_on", "output_format", "prepare", "retries")
+
+    def __init__(
+        self,
+        prepare: Callable[[], Callable[[], Any]],
+        *,
+        is_async: bool,
+        retries: int | None,
+        output_format: Any = None,
+        lives_on: bool = False,
+    ) -> None:
+        self.prepare = prepare
+        self.is_async = is_async
+        self.retries = retries
+        self.output_format = output_format
+        self.lives_on = lives_on
+
+
+def resolve(source: Any, params: Mapping[str, Any]) -> Source:
+    """Understand what was handed in. Sends nothing; raises `TypeError` for what is no source."""
+    opened = _opened(source)
+    if opened is not None:
+        if params:
+            names = ", ".join(sorted(params))
+            raise TypeError(f"{names}: an opened stream takes no request parameters, they went out when it was opened")
+        return opened
+    resource, retries = source, anthropic.DEFAULT_MAX_RETRIES
+    if not hasattr(source, "create") and hasattr(source, "messages"):
+        resource, retries = source.messages, getattr(source, "max_retries", retries)
+    if not callable(getattr(resource, "create", None)) or isinstance(source, type):
+        raise TypeError(_no_source(source))
+    if not hasattr(resource, "with_raw_response"):
+        raise TypeError(
+            "with_raw_response and with_streaming_response are no sources: hand in the client or client.messages; "
+            "the response's headers give stream.request_id"
+        )
+    if "stream" in params:
+        raise TypeError("stream= is not needed: the request is always streamed")
+    output_format = params.get("output_format")
+    if isinstance(output_format, (anthropic.NotGiven, anthropic.Omit)):
+        output_format = None
+    is_async = inspect.iscoroutinefunction(inspect.unwrap(resource.create))
+    prepare = _request(resource, params, output_format, is_async=is_async)
+    return Source(prepare, is_async=is_async, retries=retries, output_format=output_format)
+
+
+def resolve_call(create: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Source:
+    """A source for a call of `messages.create` that somebody else wrote."""
+    call = partial(create, *args, **{**kwargs, "stream": True})
+    is_async = inspect.iscoroutinefunction(inspect.unwrap(create))
+    return Source(lambda: call, is_async=is_async, retries=anthropic.DEFAULT_MAX_RETRIES)
+
+
+def _request(
+    resource: Any, params: Mapping[str, Any], output_format: Any, *, is_async: bool
+) -> Callable[[], Callable[[], Any]]:
+    if output_format is None:
+        given = {name: value for name, value in params.items() if name != "output_format"}
+        call = partial(resource.create, **given, stream=True)
+        return lambda: call
+    # Only `messages.stream()` of the SDK knows `output_format`.
+    enter = "__aenter__" if is_async else "__enter__"
+    return lambda: getattr(resource.stream(**params), enter)
+
+
+def _opened(source: Any) -> Source | None:
+    """A stream that the SDK opened or is about to open; `None` for anything else."""
+    if isinstance(source, _MANAGERS):
+        return Source(lambda: source.__enter__, is_async=False, retries=None)
+    if isinstance(source, _ASYNC_MANAGERS):
+        return Source(lambda: source.__aenter__, is_async=True, retries=None)
+    if isinstance(source, type) or not hasattr(source, "close"):
+        return None
+    is_async = hasattr(source, "__anext__")
+    if not is_async and not hasattr(source, "__next__"):
+        return None
+    response = getattr(source, "response", None)
+    if getattr(response, "is_closed", False) or getattr(response, "is_stream_consumed", False):
+        raise RuntimeError("this stream was read or closed already: hand it over before reading from it")
+
+    async def take_over() -> Any:
+        return source
+
+    return Source(
+        lambda: take_over if is_async else lambda: source,
+        is_async=is_async,
+        retries=None,
+        # The helpers are tested for first: old SDKs warn when one is tested for being a raw stream.
+        lives_on=isinstance(source, _ENTERED) or not isinstance(source, (anthropic.Stream, anthropic.AsyncStream)),
+    )
+
+
+def _no_source(source: Any) -> str:
+    if inspect.iscoroutine(source):
+        return f"a coroutine is no source: await the call that made it, or hand in {_TAKES}"
+    if isinstance(source, type):
+        return f"{source.__name__} is a class: hand in an object, {source.__name__}(...)"
+    return f"{type(source).__name__} is no source: hand in {_TAKES}"
+
+
+class Reading:
+    """An open stream of the SDK, and how it is read.
+
+    `body` is the iterator to read from, of bytes or of the SDK's events; `decoder` makes event dicts of what it gives and
+    `to_object` the SDK's event objects of those.
+    """
+
+    __slots__ = ("beta", "body", "by_bytes", "decoder", "partial_mode", "response", "stream", "to_object")
+
+    def __init__(self, stream: Any, source: Source) -> None:
+        self.stream = stream
+        self.response = response = getattr(stream, "response", None)
+        if not hasattr(stream, "__anext__" if source.is_async else "__next__"):
+            raise TypeError(f"the call returned {type(stream).__name__}, no stream")
+        self.beta = _is_beta(stream)
+        self.by_bytes = not source.lives_on and _has_plain_body(response)
+        self.body: Any = stream
+        self.decoder: Any
+        if self.by_bytes:
+            self.decoder = EventDecoder()
+            self.to_object = event_maker(self.beta)
+            self.body = response.aiter_bytes() if source.is_async else response.iter_bytes()
+        else:
+            self.decoder = SDKEvents(self.beta)
+            self.to_object = self.decoder.to_object
+        betas = _header(getattr(response, "request", None), "anthropic-beta") or ""
+        fine_grained = self.beta and "fine-grained-tool-streaming-2025-05-14" in betas
+        # As the SDK reads tool input that was cut.
+        self.partial_mode: Any = "trailing-strings" if fine_grained else True
+
+    @property
+    def request_id(self) -> str | None:
+        """The API's id of the request; Bedrock has a header of its own for it."""
+        return self.header("request-id") or self.header("x-amzn-requestid")
+
+    def header(self, name: str) -> str | None:
+        """A header of the response."""
+        return _header(self.response, name)
+
+    def frame(self, chunk: Any) -> bytes:
+        """What was read as the bytes of an event stream."""
+        if self.by_bytes:
+            return bytes(chunk)
+        event = _as_dict(chunk)
+        if event is None:
+            return b""
+        return f"event: {event['type']}\ndata: {json.dumps(event, default=str)}\n\n".encode()
+
+
+class SDKEvents:
+    """The counterpart of `EventDecoder` for a stream that is read from the SDK's own iterator."""
+
+    __slots__ = ("_beta", "_events", "_last")
+
+    foreign = b""
+
+    def __init__(self, beta: bool) -> None:
+        self._beta = beta
+        self._events: deque[Any] = deque()
+        self._last: Any = None
+
+    def feed(self, event: Any) -> None:
+        """Take the next event object."""
+        self._events.append(event)
+
+    def end(self) -> None:
+        """The iterator ended."""
+
+    def next_event(self) -> dict[str, Any] | None:
+        """The next event as a dict; what the SDK's helpers add is left out."""
+        while self._events:
+            self._last = self._events.popleft()
+            event = _as_dict(self._last)
+            if event is not None:
+                return event
+        return None
+
+    def to_object(self, event: dict[str, Any]) -> Any:
+        """The SDK's object for the event that came last; a stop event of a helper as the raw one."""
+        if event["type"] in ("content_block_stop", "message_stop"):
+            return event_maker(self._beta)(event)
+        return self._last
+
+
+def _as_dict(event: Any) -> dict[str, Any] | None:
+    """The API's own form of an event of the SDK's iterators; `None` for what its helpers add."""
+    kind = getattr(event, "type", None)
+    if not isinstance(kind, str):
+        raise WireError(f"the stream gave {event!r}, no event")
+    if kind == "content_block_delta":
+        delta = event.delta
+        if delta.type == "text_delta":
+            return {"type": kind, "index": event.index, "delta": {"type": "text_delta", "text": delta.text}}
+        return {"type": kind, "index": event.index, "delta": delta.to_dict()}
+    if kind == "content_block_stop":
+        return {"type": kind, "index": event.index}
+    if kind == "message_stop":
+        return {"type": kind}
+    return None if kind in _DERIVED else dict(event.to_dict())
+
+
+@cache
+def event_maker(beta: bool) -> Callable[[dict[str, Any]], Any]:
+    """A function that makes, of an event dict, the object that the SDK's raw iterator yields for it."""
+    union: Any = BetaRawMessageStreamEvent if beta else RawMessageStreamEvent
+    classes: dict[str, Any] = {}
+    for member in get_args(get_args(union)[0]):
+        classes[get_args(member.model_fields["type"].annotation)[0]] = member.model_validate
+
+    # A model of one field: its `construct` treats the value as the SDK treats an event, valid or not.
+    holder: Any = pydantic.create_model("Holder", __base__=anthropic.BaseModel, event=(union, ...))
+
+    def make(event: dict[str, Any]) -> Any:
+        try:
+            return classes[event["type"]](event)
+        except (KeyError, pydantic.ValidationError):
+            return holder.construct(event=event).event
+
+    return make
+
+
+def make_message(message: dict[str, Any], *, beta: bool) -> Message | BetaMessage:
+    """The SDK's message, as lenient as the SDK itself."""
+    return (BetaMessage if beta else Message).construct(**message)
+
+
+def make_usage(usage: dict[str, Any], *, beta: bool) -> Usage | BetaUsage:
+    """The SDK's usage; zeros for what has not arrived."""
+    return (BetaUsage if beta else Usage).construct(**{"input_tokens": 0, "output_tokens": 0, **usage})
+
+
+def explain(error: Exception, reading: Reading) -> StreamError:
+    """The error of our family for what reading the body raised."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    response = reading.response
+    said = str(error) or type(error).__name__
+    made: StreamError
+    if isinstance(error, anthropic.APIStatusError):  # an error event, met by the SDK's iterator
+        made = StreamAPIError(api_error_message(error.body, said), body=error.body, response=response)
+    elif isinstance(error, TimeoutError) or "TimeoutException" in names:  # the HTTP library's, whichever it is
+        made = StreamTimeoutError(
+            f"nothing arrived for the read timeout of the client ({said})", clock="read", response=response
+        )
+    elif isinstance(error, WireError) or (not reading.by_bytes and not _is_transport(error, names)):
+        made = StreamProtocolError(f"no stream of Messages events: {said}", response=response)
+    else:
+        made = StreamConnectionError(f"the connection broke while the reply was being read: {said}", response=response)
+    made.__cause__ = error
+    return made
+
+
+def truncated(reading: Reading, stream_began: bool) -> StreamError:
+    """The error for a body that ended cleanly before its message did."""
+    foreign = reading.decoder.foreign
+    if foreign and not stream_began:
+        said = foreign.decode("utf-8", "replace")
+        kind = reading.header("content-type") or "no content type"
+        return StreamProtocolError(
+            f"the body is no event stream ({kind}), it begins {said!r}", response=reading.response
+        )
+    return StreamTruncatedError(
+        "the body ended cleanly before the end of the message", response=reading.response
+    )
+
+
+def api_error(event: dict[str, Any], reading: Reading) -> StreamAPIError:
+    """The error for an `error` event."""
+    return StreamAPIError(api_error_message(event, str(event)), body=event, response=reading.response)
+
+
+def api_error_message(body: Any, fallback: str) -> str:
+    """The API's words in an error body, with the error's type before them."""
+    error = body.get("error") if isinstance(body, dict) else None
+    if isinstance(error, dict) and "message" in error:
+        return f"{error.get('type', 'error')}: {error['message']}"
+    return fallback
+
+
+def _is_transport(error: Exception, names: set[str]) -> bool:
+    # `httpx.TransportError` and `httpx2.TransportError` by name, as the SDK moved from one to the other.
+    return isinstance(error, (OSError, EOFError, anthropic.APIConnectionError)) or "TransportError" in names
+
+
+def _is_beta(stream: Any) -> bool:
+    if isinstance(stream, _ENTERED):
+        return isinstance(stream, _BETA_ENTERED)
+    # A raw stream is made as `Stream[RawMessageStreamEvent]`, and says so.
+    union = next(iter(get_args(getattr(stream, "__orig_class__", None))), None)
+    return bool(union == BetaRawMessageStreamEvent)
+
+
+def _has_plain_body(response: Any) -> bool:
+    """Whether the body can be read by bytes: server-sent events, and nobody else needs to see them pass."""
+    if not hasattr(response, "iter_bytes"):
+        return False  # a stand-in
+    if getattr(getattr(response, "stream", None), "stream_observer", None) is not None:
+        return False  # traced: the SDK makes the spans while its own iterator runs
+    return not (_header(response, "content-type") or "").startswith("application/vnd.amazon.eventstream")
+
+
+def _header(message: Any, name: str) -> str | None:
+    headers = getattr(message, "headers", None)
+    return None if headers is None else headers.get(name)

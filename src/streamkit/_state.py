@@ -1,0 +1,378 @@
+"""One stream's life, without I/O: the verdict, the timing, the sinks, and whether to try again.
+
+A driver opens, reads and closes; all that it learns goes in here (`begin`, `connected`, `feed`, `end_of_body`,
+`broke`), and items for the consumer come out of `pull`. Times are handed in, in seconds on a monotonic clock.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import anthropic
+import pydantic
+from anthropic.types import ToolUseBlock
+from anthropic.types.beta import BetaToolUseBlock
+
+from ._message import MessageBuilder
+from ._result import InvalidToolInput, Status, StreamResult, Timing
+from ._source import Reading, Source, api_error, explain, make_message, make_usage, truncated
+from ._wake import NEVER, Waker
+from ._wire import WireError
+from .errors import StreamError, StreamTimeoutError
+from .sinks import SinkSet
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of one stream, checked. Raises `TypeError` or `ValueError` for a wrong one."""
+
+    sinks: Any = None
+    retries: int | None = None
+    idle_timeout: float | None = None
+    total_timeout: float | None = None
+    separator: str = "\n\n"
+
+    def __post_init__(self) -> None:
+        retries = self.retries
+        if retries is not None and (not isinstance(retries, int) or isinstance(retries, bool)):
+            raise TypeError(f"retries= takes a whole number, not {retries!r}")
+        if retries is not None and retries < 0:
+            raise ValueError(f"retries= takes 0 or more, not {retries!r}")
+        for name in ("idle_timeout", "total_timeout"):
+            seconds = getattr(self, name)
+            if seconds is None:
+                continue
+            if not isinstance(seconds, (int, float)) or isinstance(seconds, bool):
+                raise TypeError(f"{name}= takes seconds, not {seconds!r}")
+            if not seconds > 0:
+                raise ValueError(f"{name}= takes seconds above 0, not {seconds!r}")
+        if not isinstance(self.separator, str):
+            raise TypeError(f"separator= takes a str, not {self.separator!r}")
+
+
+_CONTENT = frozenset({"content_block_delta", "content_block_start", "content_block_stop"})
+# Pauses before a request is sent again, in seconds: doubled each time, as the SDK does between its own retries.
+_FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_ASKED = 0.5, 8.0, 60.0
+
+
+class StreamState:
+    """Everything that is known of one stream. `yields_events` says what `pull` gives: the SDK's events, or text."""
+
+    def __init__(self, source: Source, options: Options, *, yields_events: bool) -> None:
+        self.source = source
+        self.options = options
+        self.sinks = SinkSet(options.sinks, is_async=source.is_async)
+        self.waker = Waker()
+        self.builder = MessageBuilder()
+        self.reading: Reading | None = None
+        self.attempts = 0
+        # The reader has something else to do than to read on: to open, retry, raise, or end.
+        self.halted = True
+        self.failure: StreamError | None = None
+        self.retrying = False  # what to do about the failure
+        # Calls that the driver has to await: filled in place of calling the sinks when one of them is async.
+        self.calls: deque[tuple[Callable[[Any], Any], Any]] | None = deque() if self.sinks.any_async else None
+        self._yields_events = yields_events
+        self._wants_objects = yields_events or bool(self.sinks.event)
+        self._retries = 0 if source.retries is None else source.retries if options.retries is None else options.retries
+        self._ready: deque[Any] = deque()
+        self._held: list[Any] | None = None  # events before the first content, while a retry may replace them
+        self._final: StreamResult[Any, Any] | None = None
+        self._began: float | None = None
+        self._response_at: float | None = None
+        self._now = 0.0  # when the last chunk arrived
+        self._first_content: float | None = None
+        self._content_at = 0.0
+        self._longest_gap = 0.0
+        self.waiting_since: float | None = None  # since when the reader waits for content
+
+    # What the driver reports.
+
+    def begin(self, now: float) -> None:
+        """A request is about to be sent, the first one or another."""
+        if self._began is None:
+            self._began = now
+            self.sinks.claim()
+            if self.options.total_timeout is not None:
+                self.waker.total_at = now + self.options.total_timeout
+        self.attempts += 1
+        self.failure = None
+        self.waiting_since = None
+        self._held = [] if self.attempts <= self._retries else None
+        self._ready.clear()
+
+    def connected(self, reading: Reading, now: float) -> None:
+        """The response is there, and reading begins."""
+        self.reading = reading
+        separator = "" if self.source.output_format is not None else self.options.separator
+        self.builder = MessageBuilder(separator=separator, beta=reading.beta, partial_mode=reading.partial_mode)
+        self._response_at = self._content_at = self._now = now
+        for keep in self.sinks.bodies:
+            keep(None)
+        self.waker.attach(reading.response)
+        self.halted = False
+        if self.waker.reason is not None:  # while the request was on its way
+            self.broke(None)
+
+    def feed(self, chunk: Any, now: float) -> None:
+        """A chunk of the body arrived, or an event where the SDK's events are read."""
+        self._now = now
+        if self.waker.reason is not None:
+            self.broke(None)
+            return
+        try:
+            self.reading.decoder.feed(chunk)  # type: ignore[union-attr]
+        except WireError as error:
+            self._fail(explain(error, self.reading))  # type: ignore[arg-type]
+        if self.sinks.bodies:
+            body = self.reading.frame(chunk)  # type: ignore[union-attr]
+            for keep in self.sinks.bodies:
+                keep(body)
+
+    def end_of_body(self) -> None:
+        """The body ended cleanly."""
+        if self.waker.reason is not None:
+            self.broke(None)
+            return
+        self.reading.decoder.end()  # type: ignore[union-attr]
+        self.halted = True
+
+    def broke(self, error: Exception | None) -> None:
+        """Reading failed with `error`, or was ended by the waker."""
+        reason = self.waker.reason
+        if reason == "cancel":
+            self.halted = True
+        elif reason is not None:
+            self.timed_out(reason)
+        else:
+            self._fail(explain(error or EOFError(), self.reading))  # type: ignore[arg-type]
+
+    def timed_out(self, clock: Literal["idle", "total"]) -> None:
+        """A clock ran out."""
+        if clock == "idle":
+            said = f"no content for {self.options.idle_timeout} seconds (idle_timeout)"
+        else:
+            said = f"the reply took longer than {self.options.total_timeout} seconds (total_timeout)"
+        self._fail(StreamTimeoutError(said, clock=clock, response=self.reading and self.reading.response))
+
+    def judge(self) -> bool:
+        """Whether the body, which ended cleanly, held a complete message. If not, that is a failure."""
+        if self.builder.stopped or self.builder.stop_reason is not None:
+            self._release_held()
+            return True
+        self._fail(truncated(self.reading, stream_began=self.builder.head is not None))  # type: ignore[arg-type]
+        return False
+
+    # What the driver asks.
+
+    def pull(self) -> Any:
+        """The next item for the consumer, or `None` when there is none before more is read."""
+        try:
+            while True:
+                if self.halted:
+                    if self.waker.reason == "cancel":
+                        return None
+                    if self._ready:
+                        return self._ready.popleft()
+                    if self.failure is not None or self.builder.stopped or self.reading is None:
+                        return None
+                elif self._ready:
+                    return self._ready.popleft()
+                event = self.reading.decoder.next_event()  # type: ignore[union-attr]
+                if event is None:
+                    return None
+                item = self._take(event)
+                if item is not None:
+                    return item
+        except WireError as error:
+            self._fail(explain(error, self.reading))  # type: ignore[arg-type]
+            return self._ready.popleft() if self._ready else None
+
+    @property
+    def status(self) -> Status:
+        """How the stream stands."""
+        return "streaming" if self._final is None else self._final.status
+
+    @property
+    def over(self) -> bool:
+        """Whether the stream has its verdict."""
+        return self._final is not None
+
+    def idle_deadline(self, now: float) -> float:
+        """When the idle clock runs out for a reader that begins, or goes on, to wait at `now`."""
+        idle = self.options.idle_timeout
+        if idle is None:
+            return NEVER
+        if self.waiting_since is None:
+            self.waiting_since = now
+        return self.waiting_since + idle
+
+    def pause(self) -> float:
+        """How long to wait before the request is sent again, in seconds."""
+        asked = self.reading.header("retry-after") if self.reading is not None else None
+        try:
+            seconds = float(asked or 0)
+        except ValueError:  # a date: the API sends seconds
+            seconds = 0.0
+        if 0 < seconds <= _LONGEST_ASKED:
+            return seconds
+        longest = min(_FIRST_PAUSE * 2.0 ** (self.attempts - 1), _LONGEST_PAUSE)
+        return longest * (1 - 0.25 * random.random())  # noqa: S311 - jitter, no secret
+
+    def finish(self, status: Status, error: BaseException | None, now: float) -> StreamResult[Any, Any]:
+        """Give the verdict. The first one stands."""
+        if self._final is None:
+            self.waker.retire()
+            self._final = self.snapshot(status, error, now)
+            if isinstance(error, StreamError):
+                error.result = self._final
+        self.halted = True
+        return self._final
+
+    def result(self, now: float) -> StreamResult[Any, Any]:
+        """All that is known: the verdict's result, or how things stand."""
+        return self._final or self.snapshot("streaming", None, now)
+
+    def status_for(self, error: BaseException) -> Status:
+        """The status of a stream that `error` ended."""
+        if not isinstance(error, Exception):
+            return "interrupted"
+        if isinstance(error, anthropic.APITimeoutError):
+            return "timed_out"
+        return "disconnected" if isinstance(error, anthropic.APIConnectionError) else "failed"
+
+    # Inside.
+
+    def _take(self, event: dict[str, Any]) -> Any:
+        kind = event["type"]
+        if kind == "error":
+            self._fail(api_error(event, self.reading))  # type: ignore[arg-type]
+            return None
+        text, thinking = self.builder.apply(event)
+        if kind in _CONTENT or text or thinking:
+            if self._content_at != self._now or self._first_content is None:
+                self._note_content()
+        elif kind == "message_stop":
+            self._release_held()
+            self.halted = True
+            self.waker.retire()  # the verdict stands, whatever comes now
+        item: Any = None
+        if self._wants_objects and kind != "ping":
+            item = self.reading.to_object(event)  # type: ignore[union-attr]
+            if self._held is not None:
+                self._held.append(item)
+                return None
+            self._tell(self.sinks.event, item)
+        if text and self.sinks.text:
+            self._tell(self.sinks.text, text)
+        if thinking and self.sinks.thinking:
+            self._tell(self.sinks.thinking, thinking)
+        if not self._yields_events:
+            item = text or None
+        if item is not None and self._ready:  # not before what was held back
+            self._ready.append(item)
+            return self._ready.popleft()
+        return item
+
+    def _tell(self, listeners: list[Callable[[Any], Any]], item: Any) -> None:
+        if self.calls is None:
+            for listener in listeners:
+                listener(item)
+        else:
+            self.calls.extend([(listener, item) for listener in listeners])
+
+    def _note_content(self) -> None:
+        now = self._now
+        if self._first_content is None:
+            self._first_content = now
+            self._release_held()
+        else:
+            self._longest_gap = max(self._longest_gap, now - self._content_at)
+        self._content_at = now
+        self.waiting_since = None
+
+    def _release_held(self) -> None:
+        held, self._held = self._held, None
+        for item in held or ():
+            self._tell(self.sinks.event, item)
+            if self._yields_events:
+                self._ready.append(item)
+
+    def _fail(self, error: StreamError) -> None:
+        self.failure = error
+        self.halted = True
+        self.retrying = (
+            error.retryable
+            and self._first_content is None
+            and self.attempts <= self._retries
+            and self.waker.reason not in ("cancel", "total")
+            and getattr(error, "clock", None) != "total"
+        )
+        if not self.retrying:
+            self._release_held()
+
+    def snapshot(self, status: Status, error: BaseException | None, now: float) -> StreamResult[Any, Any]:
+        """A result of what has arrived so far."""
+        builder, reading = self.builder, self.reading
+        beta = reading is not None and reading.beta
+        message = builder.message()
+        made = None if message is None else make_message(message, beta=beta)
+        pairs = [] if made is None else list(zip(builder.blocks, made.content, strict=False))
+        tool_use = BetaToolUseBlock if beta else ToolUseBlock
+        parsed, parse_error = None, None
+        if self.source.output_format is not None and status != "streaming":
+            parsed, parse_error = parse_output(self.source.output_format, made, builder.stop_reason)
+        return StreamResult(
+            text=str(builder.text),
+            thinking=str(builder.thinking),
+            tool_uses=tuple(
+                item for block, item in pairs if block.closed and block.raw is None and isinstance(item, tool_use)
+            ),
+            message=made,
+            usage=make_usage(dict(builder.usage), beta=beta),
+            usage_final=builder.usage_final,
+            stop_reason=builder.stop_reason,
+            stop_details=getattr(made, "stop_details", None),
+            status=status,
+            error=error,
+            parsed_output=parsed,
+            parse_error=parse_error,
+            invalid_tool_input=tuple(
+                InvalidToolInput(item, block.raw) for block, item in pairs if block.raw is not None
+            ),
+            timing=self._timing(now),
+            attempts=self.attempts,
+            request_id=reading.request_id if reading is not None else None,
+        )
+
+    def _timing(self, now: float) -> Timing:
+        began = self._began
+        if began is None:
+            return Timing(None, None, 0.0, 0.0)
+        return Timing(
+            None if self._response_at is None else self._response_at - began,
+            None if self._first_content is None else self._first_content - began,
+            now - began,
+            self._longest_gap,
+        )
+
+
+def parse_output(output_format: Any, message: Any, stop_reason: str | None) -> tuple[Any, Exception | None]:
+    """The value of `output_format`, read from the text block itself, or why there is none."""
+    texts = [] if message is None else [block.text for block in message.content if block.type == "text"]
+    if not texts:
+        return None, ValueError(f"the reply holds no text to parse (stop reason: {stop_reason})")
+    adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(output_format)
+    try:
+        return adapter.validate_json(texts[0]), None
+    except ValueError as error:
+        if stop_reason in ("end_turn", "stop_sequence", "tool_use"):
+            return None, error
+        ended = "the stream ended early" if stop_reason is None else f"the reply ended with {stop_reason!r}"
+        explained = ValueError(f"{ended}, and its text is no whole value")
+        explained.__cause__ = error
+        return None, explained

@@ -1,0 +1,109 @@
+"""What the four stream classes share: how a stream stands, readable at any moment and from any thread."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Generic, cast
+
+import jiter
+from anthropic.types import Usage
+
+from ._result import MessageT, OutputT, Status, StreamResult
+from ._source import Source, make_message, make_usage
+from ._state import Options, StreamState
+
+
+class BaseStream(Generic[MessageT, OutputT]):
+    """A stream of either kind. Making one sends nothing."""
+
+    _yields_events = False
+
+    def __init__(self, source: Source, options: Options) -> None:
+        self._source = source
+        # The SDK's stream from the moment it is open; emptied when it is closed.
+        self._slot: list[Any] = []
+        self._body: Any = None
+        self._closed = False  # by the user
+        self._state = StreamState(source, options, yields_events=self._yields_events)
+
+    @property
+    def text(self) -> str:
+        """All text so far, exactly what was yielded and what the sinks got."""
+        return str(self._state.builder.text)
+
+    @property
+    def usage(self) -> Usage:
+        """Usage in tokens so far; zeros before the API has sent any. See `StreamResult.usage_final`."""
+        return cast("Usage", make_usage(dict(self._state.builder.usage), beta=self._beta))
+
+    @property
+    def message(self) -> MessageT | None:
+        """The message so far; `None` before `message_start`."""
+        message = self._state.builder.message()
+        return None if message is None else cast("MessageT", make_message(message, beta=self._beta))
+
+    @property
+    def status(self) -> Status:
+        """How the stream stands."""
+        return self._state.status
+
+    @property
+    def result(self) -> StreamResult[MessageT, OutputT]:
+        """All that is known so far, and the final result once the stream is over."""
+        return self._state.result(time.monotonic())
+
+    @property
+    def partial_output(self) -> Any:
+        """The `output_format` value as far as it arrived, not validated: plain JSON types, `None` before there is any.
+
+        Parsed each time it is asked for. Also `None` without `output_format`.
+        """
+        texts = [block for block in self._state.builder.blocks if block.kind == "text"]
+        if self._source.output_format is None or not texts:
+            return None
+        text = texts[0].snapshot().get("text") or ""
+        try:
+            return jiter.from_json(text.encode("utf-8", "surrogatepass"), partial_mode="trailing-strings")
+        except ValueError:
+            return None
+
+    @property
+    def request_id(self) -> str | None:
+        """The API's id of the request, from the response's headers; `None` before they are there."""
+        reading = self._state.reading
+        return None if reading is None else reading.request_id
+
+    def cancel(self) -> None:
+        """End the stream, from any thread or task. Harmless when repeated or late; allowed before `open`.
+
+        A reader that is blocked on the network wakes at once where the response offers its socket and speaks HTTP/1.1,
+        else at the next event. Its loop ends quietly, and the status is `"interrupted"`.
+        """
+        state = self._state
+        state.waker.wake("cancel")
+        if state.waker.reason == "cancel":
+            state.halted = True
+
+    @property
+    def _beta(self) -> bool:
+        reading = self._state.reading
+        return reading is not None and reading.beta
+
+    def _refuse_reading(self) -> bool:
+        """Whether there is nothing to read because the stream ended as it should.
+
+        Raises `RuntimeError` where reading on is a mistake.
+        """
+        if self._closed:
+            raise RuntimeError("this stream is closed: read it before closing it or leaving its with block")
+        status = self._state.status
+        if status != "complete" and self._state.waker.reason != "cancel":
+            raise RuntimeError(f"this stream has ended ({status}): make a new one to send the request again")
+        return True
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._state.status}, {len(self.text)} characters>"
+
+
+TWO_READERS = "this stream is being read already: one reader at a time; hand the text on with a sink"
+DROPPED = "was dropped without being closed: use `with`, read it to its end, or call close()"

@@ -1,0 +1,251 @@
+"""The sync driver: opens, reads, hands over and closes. What all of it means is decided in `_state`."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Generator
+from itertools import starmap
+from types import TracebackType
+from typing import Any
+
+from anthropic.types import RawMessageStreamEvent
+from typing_extensions import Self, TypeVar
+
+from ._result import MessageT, OutputT, Status, StreamResult
+from ._source import Reading, Source
+from ._state import Options
+from ._stream import DROPPED, TWO_READERS, BaseStream
+from ._wake import NEVER, watch
+
+ItemT = TypeVar("ItemT")
+EventT = TypeVar("EventT", default=RawMessageStreamEvent)
+
+
+class SyncStream(BaseStream[MessageT, OutputT], Generator[ItemT, None, StreamResult[MessageT, OutputT]]):
+    """The sync half of `TextStream` and `EventStream`."""
+
+    def __init__(self, source: Source, options: Options) -> None:
+        super().__init__(source, options)
+        self._turn = threading.Lock()
+        self._thread: int | None = None  # that of the last reader
+        self._timed = options.idle_timeout is not None or options.total_timeout is not None
+
+    def open(self) -> Self:
+        """Send the request, so that a refused one fails here, and return the stream. Once open, does nothing.
+
+        Raises the SDK's own exceptions for a request that fails.
+        """
+        if not self._turn.acquire(blocking=False):
+            raise RuntimeError(TWO_READERS)
+        try:
+            if self._state.over:
+                self._refuse_reading()
+            elif self._state.reading is None and self._state.waker.reason is None:
+                self._connect()
+        except BaseException as error:
+            self._abandon(error)
+            raise
+        finally:
+            self._turn.release()
+        return self
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> ItemT:
+        if not self._turn.acquire(blocking=False):
+            raise RuntimeError(TWO_READERS)
+        try:
+            pull = self._state.pull
+            while True:
+                item = pull()
+                if item is not None:
+                    return item  # type: ignore[no-any-return]
+                if not self._advance():
+                    break
+        except BaseException as error:
+            self._abandon(error)
+            raise
+        finally:
+            self._turn.release()
+        raise StopIteration(self.result)
+
+    def send(self, value: None, /) -> ItemT:
+        """The same as `next`; part of the generator protocol."""
+        if value is not None:
+            raise TypeError("a stream takes no values: send(None) or next()")
+        return next(self)
+
+    def throw(self, typ: Any, val: Any = None, tb: TracebackType | None = None, /) -> ItemT:
+        """End the stream with an exception, which is raised; part of the generator protocol."""
+        error = val if isinstance(val, BaseException) else typ if isinstance(typ, BaseException) else typ(val)
+        self._leave(error)
+        raise error if tb is None else error.with_traceback(tb)
+
+    def close(self) -> None:
+        """Close the connection, and finish the sinks. Harmless when the stream is closed already."""
+        self._closed = True
+        self._leave(None)
+
+    def until_done(self) -> StreamResult[MessageT, OutputT]:
+        """Read the rest into the sinks, and return the result. Raises `StreamError` like iteration does."""
+        if self._state.status != "complete":
+            deque(self, maxlen=0)
+        return self.result
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._closed = True
+        self._leave(error)
+
+    def __del__(self) -> None:
+        if getattr(self, "_slot", None) and not sys.is_finalizing():
+            warnings.warn(f"{self!r} {DROPPED}", ResourceWarning, stacklevel=2, source=self)
+            self._end("interrupted", None)
+
+    def _advance(self) -> bool:
+        """Bring in more; `False` when the stream is over."""
+        state = self._state
+        if state.halted:
+            return self._settle()
+        self._thread = threading.get_ident()
+        if self._timed:
+            state.waker.idle_at = state.idle_deadline(time.monotonic())
+        try:
+            chunk = next(self._body)
+        except StopIteration:
+            state.end_of_body()
+        except Exception as error:  # noqa: BLE001 - classified, and raised as one of our family
+            state.broke(error)
+        else:
+            state.feed(chunk, time.monotonic())
+        if self._timed:
+            state.waker.idle_at = NEVER
+        return True
+
+    def _settle(self) -> bool:
+        """Do what there is to do but to read on; `False` when the stream is over."""
+        state = self._state
+        if state.over:
+            return not self._refuse_reading()
+        if state.waker.reason == "cancel":
+            self._end("interrupted", None)
+        elif state.failure is not None:
+            if not state.retrying:
+                raise state.failure
+            self._reopen()
+        elif state.reading is None:
+            self._connect()
+        elif state.builder.stopped:
+            self._read_on()
+            self._end("complete", None)
+        elif state.judge():
+            self._end("complete", None)
+        return not state.over
+
+    def _connect(self) -> None:
+        state = self._state
+        self._thread = threading.get_ident()
+        state.begin(time.monotonic())
+        if self._timed:
+            watch(state.waker)
+        # One C call opens the stream and keeps it: no interrupt can come in between and lose it.
+        self._slot.extend(starmap(self._source.prepare(), ((),)))
+        reading = Reading(self._slot[-1], self._source)
+        self._body = reading.body
+        state.connected(reading, time.monotonic())
+
+    def _reopen(self) -> None:
+        state = self._state
+        state.waker.detach()
+        self._release()
+        until = time.monotonic() + state.pause()
+        while state.waker.reason in (None, "idle") and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, 0.05))
+        if state.waker.reason == "total":
+            state.timed_out("total")
+        elif state.waker.reason != "cancel":
+            state.waker.forgive()
+            self._connect()
+
+    def _read_on(self) -> None:
+        """Read what comes after the message, at most one chunk, so that the connection can be used again."""
+        try:
+            next(self._body, None)
+        except Exception:  # noqa: BLE001, S110 - the message is complete, nothing can harm it any more
+            pass
+
+    def _abandon(self, error: BaseException) -> None:
+        """End early, because of an error that is on its way to the caller."""
+        try:
+            self._end(self._state.status_for(error), error)
+        except Exception as second:
+            if second is not error:
+                error.__context__ = error.__context__ or second
+
+    def _leave(self, error: BaseException | None) -> None:
+        """End the stream from outside of its reader, if it is not over."""
+        if not self._turn.acquire(blocking=False):
+            if self._thread != threading.get_ident():
+                self.cancel()  # the reader, in another thread, wakes and closes
+                return
+            # This thread was interrupted while it read, or a sink closes the stream that is calling it.
+            self._end("interrupted", error)
+            return
+        try:
+            self._end("interrupted", error)
+        finally:
+            self._turn.release()
+
+    def _end(self, status: Status, error: BaseException | None) -> None:
+        """The end, whatever it is; what was interrupted is taken up where it was left."""
+        state = self._state
+        result = state.finish(status, error, time.monotonic())
+        try:
+            self._release()
+        finally:
+            self._finish_sinks(result)
+
+    def _release(self) -> None:
+        """Close the connection, or give it back where the body was read to its end."""
+        while self._slot:
+            stream = self._slot[-1]
+            for layer in (self._body, stream):
+                try:
+                    close = getattr(layer, "close", None)
+                    if close is not None:
+                        close()
+                except Exception:  # noqa: BLE001, S110 - closing what is broken already
+                    pass
+            self._slot.clear()
+        self._body = None
+
+    def _finish_sinks(self, result: StreamResult[Any, Any]) -> None:
+        finishing = self._state.sinks.finishing(result)
+        failure: BaseException | None = None
+        while True:
+            try:
+                next(finishing)
+            except StopIteration:
+                break
+            except BaseException as error:  # noqa: BLE001 - raised below, once every sink is finished
+                failure = failure or error
+        self._state.sinks.release()
+        if failure is not None:
+            raise failure
+
+
+class TextStream(SyncStream[str, MessageT, OutputT]):
+    """Iterates over the text of a reply, as it arrives. Made by `stream_text` for a sync source."""
+
+
+class EventStream(SyncStream[EventT, MessageT, OutputT]):
+    """Iterates over the SDK's own raw event objects. Made by `stream_events` for a sync source."""
+
+    _yields_events = True

@@ -1,0 +1,113 @@
+"""Waking a reader that is blocked on the network, from another thread: for `cancel()` and for the clocks."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from typing import Any, Literal, TypeAlias
+
+Reason: TypeAlias = Literal["cancel", "idle", "total"]
+NEVER = float("inf")
+_TICK = 0.05  # seconds between two looks at the clocks
+
+
+class Waker:
+    """Ends one stream from outside: the first `wake` gives the reason, and shuts the socket down under the reader.
+
+    It does not refer to the stream, so that a stream that is dropped can be collected while its clock runs.
+    """
+
+    __slots__ = ("__weakref__", "_lock", "_over", "_response", "idle_at", "reason", "total_at")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._response: Any = None
+        self._over = False
+        self.reason: Reason | None = None
+        # On the clock of `time.monotonic`, kept by `watch`. The reader sets `idle_at` while it waits.
+        self.idle_at = NEVER
+        self.total_at = NEVER
+
+    def attach(self, response: Any) -> None:
+        """The response that is being read from now on."""
+        with self._lock:
+            self._response = response
+            if self.reason is not None:
+                _shut_down(response)
+
+    def detach(self) -> None:
+        """The response is not read any more: its connection may be serving the next request already."""
+        with self._lock:
+            self._response = None
+
+    def forgive(self) -> None:
+        """The request is sent again: the idle clock starts anew."""
+        with self._lock:
+            if self.reason == "idle":
+                self.reason = None
+
+    def retire(self) -> None:
+        """The stream has its verdict: `wake` does nothing from now on."""
+        with self._lock:
+            self._over = True
+            self._response = None
+        _watched.discard(self)
+
+    def wake(self, reason: Reason) -> None:
+        """End the stream. Harmless when repeated or late."""
+        with self._lock:
+            if self.reason is None and not self._over:
+                self.reason = reason
+                if self._response is not None:
+                    _shut_down(self._response)
+
+
+def _shut_down(response: Any) -> None:
+    """Shut the response's socket down, where it offers one and it serves this response alone."""
+    extensions = getattr(response, "extensions", None) or {}
+    if getattr(response, "is_closed", True) or extensions.get("http_version") not in (b"HTTP/1.1", b"HTTP/1.0"):
+        return
+    get_extra_info = getattr(extensions.get("network_stream"), "get_extra_info", None)
+    found = get_extra_info("socket") if get_extra_info is not None else None
+    if found is None:
+        return
+    try:
+        if isinstance(found, socket.socket):
+            # Not `found.shutdown`: that of a TLS socket drops its TLS state while the reader is using it.
+            socket.socket.shutdown(found, socket.SHUT_RDWR)
+        else:  # what an event loop wraps a socket in, not always with a `shutdown`
+            with socket.fromfd(found.fileno(), socket.AF_INET, socket.SOCK_STREAM) as same:
+                same.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # closed already: the reader is awake
+
+
+_watched: set[Waker] = set()
+_changed = threading.Condition()
+_thread: threading.Thread | None = None
+
+
+def watch(waker: Waker) -> None:
+    """Keep the clocks of a waker. All of them share one daemon thread, which starts with the first."""
+    global _thread  # noqa: PLW0603 - one thread for the whole process
+    with _changed:
+        _watched.add(waker)
+        if _thread is None or not _thread.is_alive():  # not alive: in a child process after a fork
+            _thread = threading.Thread(target=_keep_time, name="streamkit-clock", daemon=True)
+            _thread.start()
+        _changed.notify()
+
+
+def _keep_time() -> None:
+    while True:
+        with _changed:
+            while not _watched:
+                _changed.wait()
+        now = time.monotonic()
+        for waker in tuple(_watched):
+            if now >= waker.total_at:
+                waker.wake("total")
+            elif now >= waker.idle_at:
+                waker.wake("idle")
+        time.sleep(_TICK)

@@ -1,0 +1,181 @@
+"""From bytes to events: server-sent events, decoded without I/O.
+
+Bytes go in as they arrive, in chunks of any size; event dicts come out. How a body is chunked never changes what comes
+out. The framing is that of the WHATWG HTML standard, "Server-sent events", section "Interpreting an event stream".
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from typing import Any
+
+from jiter import from_json
+
+MAX_EVENT_BYTES = 15 * 2**20
+"""The largest event that is accepted, in bytes. A body without line ends must not fill the memory."""
+
+_BOM = b"\xef\xbb\xbf"
+_FIELDS = (b":", b"event:", b"data:", b"id:", b"retry:")
+
+
+class WireError(Exception):
+    """The peer sent what is no stream of Messages events."""
+
+
+class EventDecoder:
+    """Bytes in, events out.
+
+    `feed` takes a chunk of the body, `end` says that the body ended cleanly, and `next_event` hands out the next event
+    that arrived whole, parsed, or `None` when it needs more bytes.
+    """
+
+    __slots__ = ("_buffer", "_after_cr", "_frames", "_head", "_scanned", "_started")
+
+    def __init__(self) -> None:
+        self._frames: deque[bytes] = deque()  # whole events, not yet parsed
+        self._buffer = bytearray()  # the start of an event whose end has not arrived
+        self._scanned = 0  # how much of the buffer is known to hold no end of an event
+        self._after_cr = False  # the last chunk ended in CR: an LF that follows belongs to it
+        self._started = False
+        self._head = b""  # the start of a body in which no event was found so far
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next chunk of the body. Raises `WireError` when an event grows beyond `MAX_EVENT_BYTES`."""
+        if not self._started:
+            chunk = self._start(chunk)
+        if self._after_cr or b"\r" in chunk:
+            chunk = self._unify_line_ends(chunk)
+        if not self._buffer:
+            if chunk.endswith(b"\n\n"):  # the usual case: whole events
+                self._frames.extend(chunk[:-2].split(b"\n\n"))
+                return
+            self._scanned = 0
+        self._buffer += chunk
+        # The separator may have begun with the last byte of what was there before.
+        if self._buffer.find(b"\n\n", max(self._scanned - 1, 0)) < 0:
+            self._scanned = len(self._buffer)
+            if self._scanned > MAX_EVENT_BYTES:
+                raise WireError(f"an event is larger than {MAX_EVENT_BYTES} bytes")
+            return
+        *frames, rest = bytes(self._buffer).split(b"\n\n")
+        self._buffer = bytearray(rest)
+        self._scanned = len(rest)
+        self._frames.extend(frames)
+
+    def end(self) -> None:
+        """The body ended cleanly. A last event without its blank line counts if its data is whole JSON."""
+        if self._buffer:
+            rest = bytes(self._buffer)
+            self._buffer = bytearray()
+            data, _ = _fields(rest)
+            try:
+                parse_json(data)
+            except ValueError:
+                self._note_head(rest)
+            else:
+                self._frames.append(rest)
+
+    @property
+    def foreign(self) -> bytes:
+        """The start of the body, as far as no event was found in it; at most 200 bytes."""
+        return self._head
+
+    def next_event(self) -> dict[str, Any] | None:
+        """The next whole event as a dict with a `type`, or `None` when there is none yet.
+
+        Raises `WireError` for data that is no JSON object.
+        """
+        while self._frames:
+            frame = self._frames.popleft()
+            # The usual frame has one `event:` line and one `data:` line; the data says all that is needed.
+            name, found, data = frame.partition(b"\ndata: ")
+            if not found or b"\n" in data or b"\n" in name or not name.startswith(b"event: "):
+                data, name = _fields(frame)
+                if not data:
+                    self._note_head(frame)
+                    continue
+            else:
+                name = name[7:]
+            try:
+                event = from_json(data)
+            except ValueError:
+                event = _parse_or_explain(data, name)
+            if type(event) is not dict:
+                raise WireError(f"an event is no JSON object: {_excerpt(data)}")
+            if "type" not in event:
+                event["type"] = name.decode("utf-8", "replace")
+            return event
+        return None
+
+    def _start(self, chunk: bytes) -> bytes:
+        """Drop the byte-order mark that may open the body, also when it arrives in parts."""
+        chunk = bytes(self._buffer) + chunk
+        self._buffer = bytearray()
+        if len(chunk) < len(_BOM) and _BOM.startswith(chunk):
+            self._buffer += chunk
+            return b""
+        self._started = True
+        return chunk.removeprefix(_BOM)
+
+    def _unify_line_ends(self, chunk: bytes) -> bytes:
+        if self._after_cr and chunk:
+            self._after_cr = False
+            if chunk.startswith(b"\n"):
+                chunk = chunk[1:]
+        if chunk.endswith(b"\r"):
+            self._after_cr = True
+        return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _note_head(self, frame: bytes) -> None:
+        """Remember the start of what is no event, for the error message of a body without any."""
+        line = frame.lstrip(b"\n").partition(b"\n")[0]
+        # A body may also be cut inside the name of a field.
+        if line and not any(line.startswith(field) or field.startswith(line) for field in _FIELDS):
+            self._head = self._head or frame.strip()[:200]
+
+
+def parse_json(data: bytes | str) -> Any:
+    """Parse JSON: with `jiter`, and what that refuses (lone surrogates, deep nesting) with `json`.
+
+    Raises `ValueError` when both refuse it.
+    """
+    raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+    try:
+        return from_json(raw)
+    except ValueError:
+        try:
+            return json.loads(data)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+
+
+def _parse_or_explain(data: bytes, name: bytes) -> Any:
+    try:
+        return parse_json(data)
+    except UnicodeDecodeError as error:
+        raise WireError(f"an event is not UTF-8: {error}") from error
+    except ValueError as error:
+        if name == b"error":  # a proxy that speaks of its own failure in plain words
+            message = data.decode("utf-8", "replace")
+            return {"type": "error", "error": {"type": "api_error", "message": message}}
+        raise WireError(f"an event is no JSON ({error}): {_excerpt(data)}") from error
+
+
+def _fields(frame: bytes) -> tuple[bytes, bytes]:
+    """The data and the event name of a frame of any form, by the rules of the standard."""
+    data: list[bytes] = []
+    name = b""
+    for line in frame.split(b"\n"):
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            data.append(value)
+        elif field == b"event":
+            name = value
+    return b"\n".join(data), name
+
+
+def _excerpt(data: bytes) -> str:
+    text = data[:80].decode("utf-8", "replace")
+    return repr(text if len(data) <= 80 else text + "…")

@@ -1,0 +1,127 @@
+"""The exceptions of an open stream, one family.
+
+Before a stream is open, the SDK's own exceptions pass untouched. From then on whatever ends a stream early is a
+`StreamError`, which carries all that arrived, and each kind is also the SDK's exception of that kind, so that handlers
+written for the SDK catch it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import anthropic
+
+if TYPE_CHECKING:
+    from ._result import StreamResult
+
+__all__ = [
+    "StreamAPIError",
+    "StreamConnectionError",
+    "StreamError",
+    "StreamProtocolError",
+    "StreamTimeoutError",
+    "StreamTruncatedError",
+]
+
+# The HTTP status that the API gives each error type when it refuses a request with it
+# (platform.claude.com/docs/en/api/errors). An error event comes after status 200 was sent.
+_STATUS = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+_RETRYABLE = frozenset({"rate_limit_error", "api_error", "timeout_error", "overloaded_error"})
+# These hold the request, and with it the API key: they stay out of every pickle.
+_NEVER_PICKLED = frozenset({"request", "response", "result"})
+
+
+class StreamError(anthropic.APIError):
+    """A stream ended early.
+
+    `result` is the `StreamResult` with all that arrived, `retryable` says whether the same request may succeed if it is
+    sent again, and `__cause__` is the exception below this one, if there was one.
+    """
+
+    result: StreamResult[Any, Any]
+    retryable: bool = False
+
+    def __init__(self, message: str, *, response: Any = None, body: object = None) -> None:
+        Exception.__init__(self, message)
+        self.message = message
+        self.body = body
+        # As in the SDK: typed as present, and here absent only when the stream had no HTTP response.
+        self.request = getattr(response, "request", None)  # type: ignore[assignment] # pyright: ignore[reportAttributeAccessIssue]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        result = getattr(self, "result", None)
+        state = {name: value for name, value in self.__dict__.items() if name not in _NEVER_PICKLED}
+        return _rebuild, (type(self), self.args, state, None if result is None else result.to_state())
+
+
+class StreamConnectionError(StreamError, anthropic.APIConnectionError):
+    """The connection broke while the reply was being read."""
+
+    retryable = True
+
+
+class StreamTruncatedError(StreamConnectionError):
+    """The body ended cleanly, but before the end of the message."""
+
+
+class StreamTimeoutError(StreamError, anthropic.APITimeoutError):
+    """A clock ran out.
+
+    `clock` says which: `"idle"` (no content for `idle_timeout` seconds), `"total"` (`total_timeout` seconds since
+    `open`), or `"read"` (nothing at all on the line for the read timeout of the SDK's client).
+    """
+
+    clock: Literal["idle", "total", "read"]
+    retryable = True
+
+    def __init__(self, message: str, *, clock: Literal["idle", "total", "read"], response: Any = None) -> None:
+        super().__init__(message, response=response)
+        self.clock = clock
+
+
+class StreamAPIError(StreamError, anthropic.APIStatusError):
+    """The API sent an `error` event instead of the rest of the reply.
+
+    `type` is the API's error type, for example `"overloaded_error"`. `status_code` is the HTTP status that the API gives
+    this type when it refuses a request with it (529 for `"overloaded_error"`), as `response.status_code` is always 200.
+    `body` is the event's data.
+    """
+
+    def __init__(self, message: str, *, body: object, response: Any = None) -> None:
+        if response is not None:
+            # The SDK reads further fields, which differ between its versions, from the response and the body.
+            anthropic.APIStatusError.__init__(self, message, response=response, body=body)
+        super().__init__(message, response=response, body=body)
+        error = body.get("error") if isinstance(body, dict) else None
+        kind = error.get("type") if isinstance(error, dict) else None
+        self.type: Any = kind if isinstance(kind, str) else None
+        self.status_code = _STATUS.get(self.type, 500)
+        self.retryable = self.type in _RETRYABLE
+        if response is None:
+            self.request_id = None
+
+
+class StreamProtocolError(StreamError):
+    """The body is no stream of Messages events: bad JSON, bad UTF-8, an event out of order, an HTML page."""
+
+
+def _rebuild(kind: type[StreamError], args: tuple[Any, ...], state: dict[str, Any], result: Any) -> StreamError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    if result is not None:
+        from ._result import StreamResult
+
+        error.result = StreamResult.from_state(result, error)
+    return error
