@@ -1,5 +1,8 @@
 """The four functions: what was handed in becomes a stream."""
 
+# Without `output_format` its type variable is not solved, and takes its default, `None`: what is meant.
+# pyright: reportInvalidTypeVarUse=false
+
 from __future__ import annotations
 
 import functools
@@ -12,9 +15,21 @@ from anthropic.types import Message, RawMessageStreamEvent
 from anthropic.types.beta import BetaMessage, BetaRawMessageStreamEvent
 from typing_extensions import Unpack
 
-from . import _params as p
 from ._async import AsyncBaseStream, AsyncEventStream, AsyncTextStream
-from ._params import OutputT
+from ._params import (
+    AsyncBetaOpened,
+    AsyncBetaSource,
+    AsyncOpened,
+    AsyncSource,
+    BetaMessageParams,
+    MessageParams,
+    OutputT,
+    StreamOptions,
+    SyncBetaOpened,
+    SyncBetaSource,
+    SyncOpened,
+    SyncSource,
+)
 from ._result import StreamResult
 from ._source import Source, resolve, resolve_call
 from ._state import Options
@@ -28,34 +43,34 @@ _OPTIONS = tuple(field.name for field in fields(Options))
 
 @overload
 def stream_text(
-    source: p.SyncSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[p.MessageParams]
+    source: SyncSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[MessageParams]
 ) -> TextStream[Message, OutputT]: ...
 @overload
 def stream_text(
-    source: p.AsyncSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[p.MessageParams]
+    source: AsyncSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[MessageParams]
 ) -> AsyncTextStream[Message, OutputT]: ...
 @overload
 def stream_text(
-    source: p.SyncBetaSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[p.BetaMessageParams]
+    source: SyncBetaSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[BetaMessageParams]
 ) -> TextStream[BetaMessage, OutputT]: ...
 @overload
 def stream_text(
-    source: p.AsyncBetaSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[p.BetaMessageParams]
+    source: AsyncBetaSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[BetaMessageParams]
 ) -> AsyncTextStream[BetaMessage, OutputT]: ...
 @overload
-def stream_text(source: p.SyncOpened, **options: Unpack[p.StreamOptions]) -> TextStream[Message]: ...
+def stream_text(source: SyncOpened, **options: Unpack[StreamOptions]) -> TextStream[Message]: ...
 @overload
-def stream_text(source: p.AsyncOpened, **options: Unpack[p.StreamOptions]) -> AsyncTextStream[Message]: ...
+def stream_text(source: AsyncOpened, **options: Unpack[StreamOptions]) -> AsyncTextStream[Message]: ...
 @overload
-def stream_text(source: p.SyncBetaOpened, **options: Unpack[p.StreamOptions]) -> TextStream[BetaMessage]: ...
+def stream_text(source: SyncBetaOpened, **options: Unpack[StreamOptions]) -> TextStream[BetaMessage]: ...
 @overload
-def stream_text(source: p.AsyncBetaOpened, **options: Unpack[p.StreamOptions]) -> AsyncTextStream[BetaMessage]: ...
+def stream_text(source: AsyncBetaOpened, **options: Unpack[StreamOptions]) -> AsyncTextStream[BetaMessage]: ...
 def stream_text(source: Any, **params: Any) -> Any:
     """The text of a reply, as it arrives.
 
-    `source` is a client or messages resource of the SDK, with the request's parameters as keywords, or a stream that the
-    SDK opened, with none. Nothing is sent before the stream is opened, entered or iterated. See `StreamOptions` for the
-    options.
+    `source` is a client or messages resource of the SDK, with the request's parameters as keywords, or a stream that
+    the SDK opened, with none. Nothing is sent before the stream is opened, entered or iterated. See `StreamOptions`
+    for the options.
 
     Raises `TypeError` for a source that is none, and `TypeError` or `ValueError` for a wrong option.
     """
@@ -65,35 +80,35 @@ def stream_text(source: Any, **params: Any) -> Any:
 
 @overload
 def stream_events(
-    source: p.SyncSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[p.MessageParams]
+    source: SyncSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[MessageParams]
 ) -> EventStream[RawMessageStreamEvent, Message, OutputT]: ...
 @overload
 def stream_events(
-    source: p.AsyncSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[p.MessageParams]
+    source: AsyncSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[MessageParams]
 ) -> AsyncEventStream[RawMessageStreamEvent, Message, OutputT]: ...
 @overload
 def stream_events(
-    source: p.SyncBetaSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[p.BetaMessageParams]
+    source: SyncBetaSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[BetaMessageParams]
 ) -> EventStream[BetaRawMessageStreamEvent, BetaMessage, OutputT]: ...
 @overload
 def stream_events(
-    source: p.AsyncBetaSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[p.BetaMessageParams]
+    source: AsyncBetaSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[BetaMessageParams]
 ) -> AsyncEventStream[BetaRawMessageStreamEvent, BetaMessage, OutputT]: ...
 @overload
 def stream_events(
-    source: p.SyncOpened, **options: Unpack[p.StreamOptions]
+    source: SyncOpened, **options: Unpack[StreamOptions]
 ) -> EventStream[RawMessageStreamEvent, Message]: ...
 @overload
 def stream_events(
-    source: p.AsyncOpened, **options: Unpack[p.StreamOptions]
+    source: AsyncOpened, **options: Unpack[StreamOptions]
 ) -> AsyncEventStream[RawMessageStreamEvent, Message]: ...
 @overload
 def stream_events(
-    source: p.SyncBetaOpened, **options: Unpack[p.StreamOptions]
+    source: SyncBetaOpened, **options: Unpack[StreamOptions]
 ) -> EventStream[BetaRawMessageStreamEvent, BetaMessage]: ...
 @overload
 def stream_events(
-    source: p.AsyncBetaOpened, **options: Unpack[p.StreamOptions]
+    source: AsyncBetaOpened, **options: Unpack[StreamOptions]
 ) -> AsyncEventStream[BetaRawMessageStreamEvent, BetaMessage]: ...
 def stream_events(source: Any, **params: Any) -> Any:
     """The SDK's own raw event objects, as they arrive; with the same result, sinks and guarantees as `stream_text`.
@@ -106,53 +121,53 @@ def stream_events(source: Any, **params: Any) -> Any:
 
 @overload
 def collect(
-    source: p.SyncSource,
+    source: SyncSource,
     *,
     on_error: Choice = ...,
     on_interrupt: Choice = ...,
     output_format: type[OutputT] | None = ...,
-    **params: Unpack[p.MessageParams],
+    **params: Unpack[MessageParams],
 ) -> StreamResult[Message, OutputT]: ...
 @overload
 def collect(
-    source: p.AsyncSource,
+    source: AsyncSource,
     *,
     on_error: Choice = ...,
     output_format: type[OutputT] | None = ...,
-    **params: Unpack[p.MessageParams],
+    **params: Unpack[MessageParams],
 ) -> Coroutine[Any, Any, StreamResult[Message, OutputT]]: ...
 @overload
 def collect(
-    source: p.SyncBetaSource,
+    source: SyncBetaSource,
     *,
     on_error: Choice = ...,
     on_interrupt: Choice = ...,
     output_format: type[OutputT] | None = ...,
-    **params: Unpack[p.BetaMessageParams],
+    **params: Unpack[BetaMessageParams],
 ) -> StreamResult[BetaMessage, OutputT]: ...
 @overload
 def collect(
-    source: p.AsyncBetaSource,
+    source: AsyncBetaSource,
     *,
     on_error: Choice = ...,
     output_format: type[OutputT] | None = ...,
-    **params: Unpack[p.BetaMessageParams],
+    **params: Unpack[BetaMessageParams],
 ) -> Coroutine[Any, Any, StreamResult[BetaMessage, OutputT]]: ...
 @overload
 def collect(
-    source: p.SyncOpened, *, on_error: Choice = ..., on_interrupt: Choice = ..., **options: Unpack[p.StreamOptions]
+    source: SyncOpened, *, on_error: Choice = ..., on_interrupt: Choice = ..., **options: Unpack[StreamOptions]
 ) -> StreamResult[Message]: ...
 @overload
 def collect(
-    source: p.AsyncOpened, *, on_error: Choice = ..., **options: Unpack[p.StreamOptions]
+    source: AsyncOpened, *, on_error: Choice = ..., **options: Unpack[StreamOptions]
 ) -> Coroutine[Any, Any, StreamResult[Message]]: ...
 @overload
 def collect(
-    source: p.SyncBetaOpened, *, on_error: Choice = ..., on_interrupt: Choice = ..., **options: Unpack[p.StreamOptions]
+    source: SyncBetaOpened, *, on_error: Choice = ..., on_interrupt: Choice = ..., **options: Unpack[StreamOptions]
 ) -> StreamResult[BetaMessage]: ...
 @overload
 def collect(
-    source: p.AsyncBetaOpened, *, on_error: Choice = ..., **options: Unpack[p.StreamOptions]
+    source: AsyncBetaOpened, *, on_error: Choice = ..., **options: Unpack[StreamOptions]
 ) -> Coroutine[Any, Any, StreamResult[BetaMessage]]: ...
 def collect(source: Any, *, on_error: Any = "raise", on_interrupt: Any = None, **params: Any) -> Any:
     """Read a reply to its end, into the sinks, and return its `StreamResult`; for an async source, a coroutine of it.
@@ -175,8 +190,8 @@ def collect(source: Any, *, on_error: Any = "raise", on_interrupt: Any = None, *
 def streamed(create: CreateT, **options: Any) -> CreateT:
     """Wrap a `messages.create`: same arguments, same `Message` back, streamed underneath.
 
-    `options` are those of `stream_text`, with `retries`. A call that passes `stream=True` itself is handed on untouched.
-    The wrapped function raises `StreamError` on anything but a complete reply.
+    `options` are those of `stream_text`, with `retries`. A call that passes `stream=True` itself is handed on
+    untouched. The wrapped function raises `StreamError` on anything but a complete reply.
 
     Raises `TypeError` for what is not callable or an unknown option.
     """
@@ -209,8 +224,6 @@ def streamed(create: CreateT, **options: Any) -> CreateT:
 def _understand(source: Any, params: dict[str, Any]) -> tuple[Source, Options]:
     """Tell the options from the request's parameters, and check both as far as that goes before a request."""
     given = {name: params.pop(name) for name in _OPTIONS if name in params}
-    if "separator" in given and given["separator"] is None:
-        raise TypeError('separator= takes a str; "" for none')
     found = resolve(source, params)
     if found.retries is None and given.get("retries") is not None:
         raise TypeError("retries= needs a source that can be opened again: hand in the client and the parameters")
@@ -222,9 +235,9 @@ def _drain(stream: SyncStream[Any, Any, Any], on_error: Choice, on_interrupt: Ch
         with stream:
             return stream.until_done()
     except StreamError:
-        if on_error == "return":
-            return stream.result
-        raise
+        if on_error == "raise":
+            raise
+        return stream._partial_result()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - one package
     except KeyboardInterrupt:
         stream.close()  # the interrupt may have come where `with` does not reach
         if on_interrupt == "return" and stream.result.timing.response is not None:
@@ -237,6 +250,6 @@ async def _drain_async(stream: AsyncBaseStream[Any, Any, Any], on_error: Choice)
         async with stream:
             return await stream.until_done()
     except StreamError:
-        if on_error == "return":
-            return stream.result
-        raise
+        if on_error == "raise":
+            raise
+        return stream._partial_result()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - one package

@@ -8,8 +8,9 @@ import sys
 import time
 import warnings
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from types import TracebackType
-from typing import Any
+from typing import Any, Generic
 
 import anyio
 from anthropic.types import RawMessageStreamEvent
@@ -26,7 +27,7 @@ EventT = TypeVar("EventT", default=RawMessageStreamEvent)
 _READ_ON = 1.0  # seconds that the end of the body may take once the message is complete
 
 
-class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]):
+class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None], Generic[ItemT, MessageT, OutputT]):
     """The async half of `AsyncTextStream` and `AsyncEventStream`."""
 
     def __init__(self, source: Source, options: Options) -> None:
@@ -62,13 +63,17 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
         self._take_turn()
         try:
             state = self._state
+            item = state.pull() if state.waiting or state.ready else None
             while True:
-                item = state.pull()
                 if state.calls:
                     await self._call_sinks()
                 if item is not None:
                     return item  # type: ignore[no-any-return]
-                if not await self._advance():
+                if not state.halted:
+                    item = await self._read()
+                elif await self._settle():
+                    item = state.pull()
+                else:
                     break
         except BaseException as error:
             await self._abandon(error)
@@ -120,11 +125,9 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
             raise RuntimeError(TWO_READERS)
         self._busy = True
 
-    async def _advance(self) -> bool:
-        """Bring in more; `False` when the stream is over."""
+    async def _read(self) -> Any:
+        """Read a chunk. Returns the first item in it, or `None`."""
         state = self._state
-        if state.halted:
-            return await self._settle()
         try:
             chunk = await (self._timed_read() if self._timed else self._body.__anext__())
         except StopAsyncIteration:
@@ -133,8 +136,8 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
             state.broke(error)
         else:
             if chunk is not None:
-                state.feed(chunk, time.monotonic())
-        return True
+                return state.feed(chunk, time.monotonic())
+        return state.pull()
 
     async def _timed_read(self) -> Any:
         """The next chunk, or `None` when a clock ran out first."""
@@ -190,7 +193,8 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
         await self._release()
         now = time.monotonic()
         until = min(now + state.pause(), state.waker.total_at)
-        while state.waker.reason is None and (left := until - time.monotonic()) > 0:
+        # In short naps: `cancel` may come from another thread, which can set no event of this loop.
+        while state.waker.reason is None and (left := until - time.monotonic()) > 0:  # noqa: ASYNC110
             await anyio.sleep(min(left, 0.05))
         if until == state.waker.total_at:
             state.timed_out("total")
@@ -200,10 +204,8 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
     async def _read_on(self) -> None:
         """Read what comes after the message, at most one chunk, so that the connection can be used again."""
         with anyio.move_on_after(_READ_ON):
-            try:
+            with suppress(Exception):  # the message is complete, nothing can harm it any more
                 await self._body.__anext__()
-            except (Exception, StopAsyncIteration):  # noqa: BLE001 - the message is complete, nothing can harm it
-                pass
 
     async def _call_sinks(self) -> None:
         calls = self._state.calls
@@ -221,9 +223,10 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
             return
         try:
             await self._end(self._state.status_for(error), error)
-        except Exception as second:
+        except Exception as second:  # noqa: BLE001 - a sink's, at its `finish`; the first error goes on
             if second is not error:
                 error.__context__ = error.__context__ or second
+                self._finish_error = second
 
     async def _leave(self, error: BaseException | None) -> None:
         """End the stream from outside of its reader, if it is not over."""
@@ -251,11 +254,9 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
             stream = self._slot[-1]
             for layer in (self._body, stream):
                 close = getattr(layer, "aclose", None) or getattr(layer, "close", None)
-                try:
+                with suppress(Exception):  # closing what is broken already
                     if close is not None:
                         await close()
-                except Exception:  # noqa: BLE001, S110 - closing what is broken already
-                    pass
             self._slot.clear()
         self._body = None
 
@@ -291,11 +292,11 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
             loop.call_soon_threadsafe(lambda: loop.create_task(close()))
 
 
-class AsyncTextStream(AsyncBaseStream[MessageT, OutputT, str]):
+class AsyncTextStream(AsyncBaseStream[str, MessageT, OutputT]):
     """Iterates over the text of a reply, as it arrives. Made by `stream_text` for an async source."""
 
 
-class AsyncEventStream(AsyncBaseStream[MessageT, OutputT, EventT]):
+class AsyncEventStream(AsyncBaseStream[EventT, MessageT, OutputT]):
     """Iterates over the SDK's own raw event objects. Made by `stream_events` for an async source."""
 
     _yields_events = True

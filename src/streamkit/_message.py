@@ -31,23 +31,23 @@ _FOLD = 256  # pieces that are joined into one
 class TextBuffer:
     """Text that grows at its end. Adding a piece and reading the whole cost what is new, not what is there.
 
-    One thread adds; any thread may read at any time.
+    One thread adds, by appending to `short` and calling `fold` when that gets long; any thread may read at any time.
     """
 
-    __slots__ = ("_cache", "_parts")
+    __slots__ = ("_cache", "_parts", "short")
 
     def __init__(self) -> None:
+        self.short: list[str] = []
         # Long pieces, each joined from many short ones, and the short ones since: replaced as one, so that a reader
         # in another thread never sees half of the change.
-        self._parts: tuple[list[str], list[str]] = ([], [])
+        self._parts: tuple[list[str], list[str]] = ([], self.short)
         self._cache: list[tuple[str, int, int]] = []  # the whole so far, the long pieces in it, characters of the rest
 
-    def add(self, piece: str) -> None:
-        """Append `piece`."""
-        long, short = self._parts
-        short.append(piece)
-        if len(short) >= _FOLD:
-            self._parts = ([*long, "".join(short)], [])
+    def fold(self) -> None:
+        """Join the short pieces into a long one: a list of short strings takes many times the memory of one long."""
+        if self.short:
+            self._parts = ([*self._parts[0], "".join(self.short)], [])
+            self.short = self._parts[1]
 
     def __bool__(self) -> bool:
         long, short = self._parts
@@ -74,14 +74,14 @@ class TextBuffer:
 class Block:
     """One content block while it arrives."""
 
-    __slots__ = ("closed", "data", "kind", "pieces", "raw", "spoke")
+    __slots__ = ("closed", "data", "kind", "pieces", "raw", "speaks")
 
     def __init__(self, data: dict[str, Any], *, closed: bool = False) -> None:
         self.data = data
         self.kind: str = data.get("type", "")
         self.pieces = TextBuffer()  # what deltas added: text, thinking or JSON, by kind
         self.closed = closed
-        self.spoke = False  # text was heard from it
+        self.speaks = False  # it gave text before, so that no separator is due
         self.raw: str | None = None  # the input as it arrived, if it does not parse
 
     def snapshot(self, partial_mode: Any = True) -> dict[str, Any]:
@@ -135,7 +135,16 @@ class MessageBuilder:
         kind = event["type"]
         try:
             if kind == "content_block_delta":
-                return self._delta(self._by_index[event["index"]], event["delta"])
+                block, delta = self._by_index[event["index"]], event["delta"]
+                # Nearly every event is this one.
+                if delta["type"] == "text_delta" and block.speaks and type(text := delta["text"]) is str:
+                    block.pieces.short.append(text)
+                    short = self.text.short
+                    short.append(text)
+                    if len(short) >= _FOLD:
+                        self._fold()
+                    return text, ""
+                return self._delta(block, delta)
             if kind == "content_block_start":
                 return self._open(event["index"], event["content_block"])
             if kind == "content_block_stop":
@@ -167,28 +176,27 @@ class MessageBuilder:
             if not text:
                 return "", ""
             if block.kind not in _STRUCTURED:  # text for a block that has none is still text that arrived
-                block.pieces.add(text)
-            if not block.spoke:
-                text = self._first_text(block, text)
-            self.text.add(text)
+                block.pieces.short.append(text)
+            text = self._first_text(block, text)
+            self.text.short.append(text)
             return text, ""
         if kind == "input_json_delta":
             if block.kind in _TOOL_USES:
-                block.pieces.add(_string(delta["partial_json"]))
+                self._grow(block.pieces, _string(delta["partial_json"]))
         elif kind == "thinking_delta":
             thinking = _string(delta["thinking"])
             if thinking and block.kind == "thinking":
-                block.pieces.add(thinking)
-                self.thinking.add(thinking)
+                self._grow(block.pieces, thinking)
+                self._grow(self.thinking, thinking)
                 return "", thinking
         elif kind == "signature_delta":
             if block.kind == "thinking":
                 block.data["signature"] = delta["signature"]
         elif kind == "citations_delta":
             if block.kind == "text":
-                if not block.data.get("citations"):
-                    block.data["citations"] = []
-                block.data["citations"].append(delta["citation"])
+                citations: list[Any] = block.data.get("citations") or []
+                citations.append(delta["citation"])
+                block.data["citations"] = citations
         elif kind == "compaction_delta" and block.kind == "compaction":
             block.data["content"] = delta.get("content")
             block.data["encrypted_content"] = delta.get("encrypted_content")
@@ -207,7 +215,7 @@ class MessageBuilder:
         if self.head is not None:
             raise WireError("a second 'message_start' before the end of the message")
         head = {**message}
-        content = head.pop("content", None) or []
+        content: list[dict[str, Any]] = head.pop("content", None) or []
         self.usage = dict(head.pop("usage", None) or {})
         self.head = head
         text = thinking = ""
@@ -225,20 +233,32 @@ class MessageBuilder:
             text = block.data.get("text") or ""
             if text:
                 text = self._first_text(block, text)
-                self.text.add(text)
+                self.text.short.append(text)
         else:
             self._separate = bool(self.text)
             if block.kind == "thinking":
                 thinking = block.data.get("thinking") or ""
                 if thinking:
-                    self.thinking.add(thinking)
+                    self.thinking.short.append(thinking)
             elif block.kind == "fallback" and self._beta and self.head is not None:
                 # Another model took over; the message names the one that answered.
                 self.head["model"] = block.data["to"]["model"]
         return text, thinking
 
+    def _grow(self, buffer: TextBuffer, piece: str) -> None:
+        buffer.short.append(piece)
+        if len(buffer.short) >= _FOLD:
+            buffer.fold()
+
+    def _fold(self) -> None:
+        self.text.fold()
+        for block in self._by_index.values():
+            block.pieces.fold()
+
     def _first_text(self, block: Block, text: str) -> str:
-        block.spoke = True
+        if block.speaks:
+            return text
+        block.speaks = block.kind not in _STRUCTURED
         if self._separate and self._separator:
             text = self._separator + text
         self._separate = False
@@ -253,7 +273,7 @@ class MessageBuilder:
         self.stop_reason = head["stop_reason"]
         if delta.get("container") is not None:
             head["container"] = delta["container"]
-        usage = event.get("usage") or {}
+        usage: dict[str, Any] = event.get("usage") or {}
         if "output_tokens" in usage:
             self.usage["output_tokens"] = usage["output_tokens"]
             self.usage_final = self.stop_reason is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, Union
 
 import anthropic
 from anthropic.lib.streaming import (
@@ -44,23 +44,24 @@ class HasAsyncMessages(Protocol):
     def messages(self) -> AsyncMessages: ...
 
 
-SyncSource: TypeAlias = "HasMessages | Messages"
-AsyncSource: TypeAlias = "HasAsyncMessages | AsyncMessages"
-SyncBetaSource: TypeAlias = "BetaMessages"
-AsyncBetaSource: TypeAlias = "AsyncBetaMessages"
-SyncOpened: TypeAlias = (
-    "anthropic.Stream[RawMessageStreamEvent] | MessageStream[OutputT] | MessageStreamManager[OutputT]"
-)
-AsyncOpened: TypeAlias = (
-    "anthropic.AsyncStream[RawMessageStreamEvent] | AsyncMessageStream[OutputT] | AsyncMessageStreamManager[OutputT]"
-)
-SyncBetaOpened: TypeAlias = (
-    "anthropic.Stream[BetaRawMessageStreamEvent] | BetaMessageStream[OutputT] | BetaMessageStreamManager[OutputT]"
-)
-AsyncBetaOpened: TypeAlias = (
-    "anthropic.AsyncStream[BetaRawMessageStreamEvent]"
-    " | BetaAsyncMessageStream[OutputT] | BetaAsyncMessageStreamManager[OutputT]"
-)
+SyncSource: TypeAlias = HasMessages | Messages
+AsyncSource: TypeAlias = HasAsyncMessages | AsyncMessages
+SyncBetaSource: TypeAlias = BetaMessages
+AsyncBetaSource: TypeAlias = AsyncBetaMessages
+SyncOpened: TypeAlias = Union[
+    "anthropic.Stream[RawMessageStreamEvent]", MessageStream[OutputT], MessageStreamManager[OutputT]
+]
+AsyncOpened: TypeAlias = Union[
+    "anthropic.AsyncStream[RawMessageStreamEvent]", AsyncMessageStream[OutputT], AsyncMessageStreamManager[OutputT]
+]
+SyncBetaOpened: TypeAlias = Union[
+    "anthropic.Stream[BetaRawMessageStreamEvent]", BetaMessageStream[OutputT], BetaMessageStreamManager[OutputT]
+]
+AsyncBetaOpened: TypeAlias = Union[
+    "anthropic.AsyncStream[BetaRawMessageStreamEvent]",
+    BetaAsyncMessageStream[OutputT],
+    BetaAsyncMessageStreamManager[OutputT],
+]
 
 
 class StreamOptions(TypedDict, total=False):
@@ -84,7 +85,7 @@ class RequestOptions(StreamOptions, total=False):
     extra_headers: Mapping[str, str | anthropic.Omit] | None
     extra_query: Mapping[str, object] | None
     extra_body: object | None
-    timeout: float | anthropic.Timeout | None | anthropic.NotGiven
+    timeout: float | anthropic.Timeout | anthropic.NotGiven | None
     """Seconds; the SDK's own timeout, which ends a silent line."""
 
 

@@ -11,8 +11,7 @@ from anthropic.types import Message, MessageParam, ToolUseBlock, Usage
 from anthropic.types.beta import BetaMessage
 from typing_extensions import TypeVar
 
-from ._message import Block, MessageBuilder
-from .errors import StreamError
+from .errors import StreamError, rebuild
 
 Status: TypeAlias = Literal["streaming", "complete", "interrupted", "disconnected", "timed_out", "failed"]
 """How a stream stands: still `"streaming"`, or what ended it."""
@@ -104,7 +103,7 @@ class StreamResult(Generic[MessageT, OutputT]):
         if self.message is None or self.stop_reason == "refusal":
             return []
         content = _acceptable(
-            [block.to_dict(mode="json") for block in self.message.content],
+            [block.to_dict(mode="json", warnings=False) for block in self.message.content],
             unparsed={item.block.id for item in self.invalid_tool_input},
             whole=self.status == "complete",
             paused=self.stop_reason in _PAUSED,
@@ -145,9 +144,7 @@ class StreamResult(Generic[MessageT, OutputT]):
 def _rebuild_with_error(
     result: dict[str, Any], kind: type[StreamError], args: tuple[Any, ...], state: dict[str, Any]
 ) -> StreamResult[Any, Any]:
-    from .errors import _rebuild
-
-    return _rebuild(kind, args, state, result).result
+    return rebuild(kind, args, state, result).result
 
 
 def _picklable(error: BaseException | None) -> BaseException | None:
@@ -157,16 +154,14 @@ def _picklable(error: BaseException | None) -> BaseException | None:
     if not isinstance(error, anthropic.APIError):  # the SDK's own hold the request, and so the key
         try:
             pickle.loads(pickle.dumps(error))  # noqa: S301 - what was pickled in this line
-        except Exception:  # noqa: BLE001 - whatever a foreign class raises, it cannot be pickled
+        except Exception:  # noqa: BLE001, S110 - whatever a foreign class raises, it cannot be pickled
             pass
         else:
             return error
     return StreamError(f"{type(error).__name__}: {error}")
 
 
-def _acceptable(
-    blocks: list[dict[str, Any]], *, unparsed: set[str], whole: bool, paused: bool
-) -> list[dict[str, Any]]:
+def _acceptable(blocks: list[dict[str, Any]], *, unparsed: set[str], whole: bool, paused: bool) -> list[dict[str, Any]]:
     """The blocks that the API accepts in a history."""
     answered = {block.get("tool_use_id") for block in blocks if block["type"].endswith("_tool_result")}
     kept: list[dict[str, Any]] = []

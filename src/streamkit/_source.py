@@ -27,6 +27,7 @@ from .errors import (
     StreamProtocolError,
     StreamTimeoutError,
     StreamTruncatedError,
+    dig,
 )
 
 _MANAGERS = (sdk.MessageStreamManager, sdk.BetaMessageStreamManager)
@@ -45,8 +46,8 @@ class Source:
     """What was handed in, understood: how to open it, and what may be done with it.
 
     `prepare` gives the function that opens the stream: it returns the SDK's stream, or an awaitable of it when
-    `is_async`. `retries` is how often it may be reopened by default, `None` for what cannot be reopened. `lives_on` says
-    that the SDK's object has a state of its own, which only its own iterator keeps up.
+    `is_async`. `retries` is how often it may be reopened by default, `None` for what cannot be reopened. `lives_on`
+    says that the SDK's object has a state of its own, which only its own iterator keeps up.
     """
 
     __slots__ = ("is_async", "lives_on", "output_format", "prepare", "retries")
@@ -152,15 +153,16 @@ def _no_source(source: Any) -> str:
 class Reading:
     """An open stream of the SDK, and how it is read.
 
-    `body` is the iterator to read from, of bytes or of the SDK's events; `decoder` makes event dicts of what it gives and
-    `to_object` the SDK's event objects of those.
+    `body` is the iterator to read from, of bytes or of the SDK's events; `decoder` makes event dicts of what it gives,
+    and `to_object` the SDK's event objects of those.
     """
 
     __slots__ = ("beta", "body", "by_bytes", "decoder", "partial_mode", "response", "stream", "to_object")
 
     def __init__(self, stream: Any, source: Source) -> None:
         self.stream = stream
-        self.response = response = getattr(stream, "response", None)
+        response: Any = getattr(stream, "response", None)
+        self.response = response
         if not hasattr(stream, "__anext__" if source.is_async else "__next__"):
             raise TypeError(f"the call returned {type(stream).__name__}, no stream")
         self.beta = _is_beta(stream)
@@ -170,7 +172,7 @@ class Reading:
         if self.by_bytes:
             self.decoder = EventDecoder()
             self.to_object = event_maker(self.beta)
-            self.body = response.aiter_bytes() if source.is_async else response.iter_bytes()
+            self.body = _body(response, source)
         else:
             self.decoder = SDKEvents(self.beta)
             self.to_object = self.decoder.to_object
@@ -201,30 +203,25 @@ class Reading:
 class SDKEvents:
     """The counterpart of `EventDecoder` for a stream that is read from the SDK's own iterator."""
 
-    __slots__ = ("_beta", "_events", "_last")
-
-    foreign = b""
+    __slots__ = ("_beta", "_last", "foreign", "waiting")
 
     def __init__(self, beta: bool) -> None:
+        self.waiting: deque[Any] = deque()
+        self.foreign = b""
         self._beta = beta
-        self._events: deque[Any] = deque()
         self._last: Any = None
 
     def feed(self, event: Any) -> None:
         """Take the next event object."""
-        self._events.append(event)
+        self.waiting.append(event)
 
     def end(self) -> None:
         """The iterator ended."""
 
-    def next_event(self) -> dict[str, Any] | None:
-        """The next event as a dict; what the SDK's helpers add is left out."""
-        while self._events:
-            self._last = self._events.popleft()
-            event = _as_dict(self._last)
-            if event is not None:
-                return event
-        return None
+    def parse(self, event: Any) -> dict[str, Any] | None:
+        """The event as a dict; `None` for what the SDK's helpers add."""
+        self._last = event
+        return _as_dict(event)
 
     def to_object(self, event: dict[str, Any]) -> Any:
         """The SDK's object for the event that came last; a stop event of a helper as the raw one."""
@@ -242,12 +239,12 @@ def _as_dict(event: Any) -> dict[str, Any] | None:
         delta = event.delta
         if delta.type == "text_delta":
             return {"type": kind, "index": event.index, "delta": {"type": "text_delta", "text": delta.text}}
-        return {"type": kind, "index": event.index, "delta": delta.to_dict()}
+        return {"type": kind, "index": event.index, "delta": delta.to_dict(warnings=False)}
     if kind == "content_block_stop":
         return {"type": kind, "index": event.index}
     if kind == "message_stop":
         return {"type": kind}
-    return None if kind in _DERIVED else dict(event.to_dict())
+    return None if kind in _DERIVED else dict(event.to_dict(warnings=False))
 
 
 @cache
@@ -270,14 +267,15 @@ def event_maker(beta: bool) -> Callable[[dict[str, Any]], Any]:
     return make
 
 
-def make_message(message: dict[str, Any], *, beta: bool) -> Message | BetaMessage:
+def make_message(message: dict[str, Any], *, beta: bool) -> Any:
     """The SDK's message, as lenient as the SDK itself."""
     return (BetaMessage if beta else Message).construct(**message)
 
 
-def make_usage(usage: dict[str, Any], *, beta: bool) -> Usage | BetaUsage:
+def make_usage(usage: dict[str, Any], *, beta: bool) -> Any:
     """The SDK's usage; zeros for what has not arrived."""
-    return (BetaUsage if beta else Usage).construct(**{"input_tokens": 0, "output_tokens": 0, **usage})
+    known: dict[str, Any] = {"input_tokens": 0, "output_tokens": 0, **usage}
+    return (BetaUsage if beta else Usage).construct(**known)
 
 
 def explain(error: Exception, reading: Reading) -> StreamError:
@@ -309,9 +307,7 @@ def truncated(reading: Reading, stream_began: bool) -> StreamError:
         return StreamProtocolError(
             f"the body is no event stream ({kind}), it begins {said!r}", response=reading.response
         )
-    return StreamTruncatedError(
-        "the body ended cleanly before the end of the message", response=reading.response
-    )
+    return StreamTruncatedError("the body ended cleanly before the end of the message", response=reading.response)
 
 
 def api_error(event: dict[str, Any], reading: Reading) -> StreamAPIError:
@@ -321,10 +317,8 @@ def api_error(event: dict[str, Any], reading: Reading) -> StreamAPIError:
 
 def api_error_message(body: Any, fallback: str) -> str:
     """The API's words in an error body, with the error's type before them."""
-    error = body.get("error") if isinstance(body, dict) else None
-    if isinstance(error, dict) and "message" in error:
-        return f"{error.get('type', 'error')}: {error['message']}"
-    return fallback
+    message = dig(body, "error", "message")
+    return fallback if message is None else f"{dig(body, 'error', 'type')}: {message}"
 
 
 def _is_transport(error: Exception, names: set[str]) -> bool:
@@ -347,6 +341,14 @@ def _has_plain_body(response: Any) -> bool:
     if getattr(getattr(response, "stream", None), "stream_observer", None) is not None:
         return False  # traced: the SDK makes the spans while its own iterator runs
     return not (_header(response, "content-type") or "").startswith("application/vnd.amazon.eventstream")
+
+
+def _body(response: Any, source: Source) -> Any:
+    """The body's bytes, as they arrive. Where nothing is encoded, without the layer that would decode it."""
+    plain = _header(response, "content-encoding") in (None, "identity")
+    if source.is_async:
+        return response.aiter_raw() if plain else response.aiter_bytes()
+    return response.iter_raw() if plain else response.iter_bytes()
 
 
 def _header(message: Any, name: str) -> str | None:

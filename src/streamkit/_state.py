@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import anthropic
 import pydantic
-from anthropic.types import ToolUseBlock
-from anthropic.types.beta import BetaToolUseBlock
 
-from ._message import MessageBuilder
+from ._message import Block, MessageBuilder
 from ._result import InvalidToolInput, Status, StreamResult, Timing
 from ._source import Reading, Source, api_error, explain, make_message, make_usage, truncated
 from ._wake import NEVER, Waker
@@ -37,7 +35,8 @@ class Options:
     separator: str = "\n\n"
 
     def __post_init__(self) -> None:
-        retries = self.retries
+        retries: Any = self.retries
+        separator: Any = self.separator
         if retries is not None and (not isinstance(retries, int) or isinstance(retries, bool)):
             raise TypeError(f"retries= takes a whole number, not {retries!r}")
         if retries is not None and retries < 0:
@@ -50,8 +49,8 @@ class Options:
                 raise TypeError(f"{name}= takes seconds, not {seconds!r}")
             if not seconds > 0:
                 raise ValueError(f"{name}= takes seconds above 0, not {seconds!r}")
-        if not isinstance(self.separator, str):
-            raise TypeError(f"separator= takes a str, not {self.separator!r}")
+        if not isinstance(separator, str):
+            raise TypeError(f'separator= takes a str ("" for none), not {separator!r}')
 
 
 _CONTENT = frozenset({"content_block_delta", "content_block_start", "content_block_stop"})
@@ -79,14 +78,17 @@ class StreamState:
         self._yields_events = yields_events
         self._wants_objects = yields_events or bool(self.sinks.event)
         self._retries = 0 if source.retries is None else source.retries if options.retries is None else options.retries
-        self._ready: deque[Any] = deque()
+        self.waiting: deque[Any] = deque()  # what arrived whole and was not looked at yet: the decoder's
+        self._decode: Callable[[Any], None] = self.waiting.append
+        self._parse: Callable[[Any], dict[str, Any] | None] = dict
+        self.ready: deque[Any] = deque()  # items for the consumer that were held back
         self._held: list[Any] | None = None  # events before the first content, while a retry may replace them
         self._final: StreamResult[Any, Any] | None = None
         self._began: float | None = None
         self._response_at: float | None = None
         self._now = 0.0  # when the last chunk arrived
         self._first_content: float | None = None
-        self._content_at = 0.0
+        self._content_at = -NEVER
         self._longest_gap = 0.0
         self.waiting_since: float | None = None  # since when the reader waits for content
 
@@ -103,14 +105,16 @@ class StreamState:
         self.failure = None
         self.waiting_since = None
         self._held = [] if self.attempts <= self._retries else None
-        self._ready.clear()
+        self.ready.clear()
 
     def connected(self, reading: Reading, now: float) -> None:
         """The response is there, and reading begins."""
         self.reading = reading
         separator = "" if self.source.output_format is not None else self.options.separator
         self.builder = MessageBuilder(separator=separator, beta=reading.beta, partial_mode=reading.partial_mode)
-        self._response_at = self._content_at = self._now = now
+        decoder = reading.decoder
+        self.waiting, self._decode, self._parse = decoder.waiting, decoder.feed, decoder.parse
+        self._response_at = self._now = now
         for keep in self.sinks.bodies:
             keep(None)
         self.waker.attach(reading.response)
@@ -118,20 +122,21 @@ class StreamState:
         if self.waker.reason is not None:  # while the request was on its way
             self.broke(None)
 
-    def feed(self, chunk: Any, now: float) -> None:
-        """A chunk of the body arrived, or an event where the SDK's events are read."""
+    def feed(self, chunk: Any, now: float) -> Any:
+        """A chunk of the body arrived, or an event where the SDK's events are read. Returns what `pull` does."""
         self._now = now
         if self.waker.reason is not None:
             self.broke(None)
-            return
+            return None
         try:
-            self.reading.decoder.feed(chunk)  # type: ignore[union-attr]
+            self._decode(chunk)
         except WireError as error:
             self._fail(explain(error, self.reading))  # type: ignore[arg-type]
         if self.sinks.bodies:
             body = self.reading.frame(chunk)  # type: ignore[union-attr]
             for keep in self.sinks.bodies:
                 keep(body)
+        return self.pull()
 
     def end_of_body(self) -> None:
         """The body ended cleanly."""
@@ -171,26 +176,27 @@ class StreamState:
 
     def pull(self) -> Any:
         """The next item for the consumer, or `None` when there is none before more is read."""
+        waiting, parse = self.waiting, self._parse
         try:
             while True:
                 if self.halted:
                     if self.waker.reason == "cancel":
                         return None
-                    if self._ready:
-                        return self._ready.popleft()
-                    if self.failure is not None or self.builder.stopped or self.reading is None:
+                    if not self.ready and (self.failure is not None or self.builder.stopped):
                         return None
-                elif self._ready:
-                    return self._ready.popleft()
-                event = self.reading.decoder.next_event()  # type: ignore[union-attr]
-                if event is None:
+                if self.ready:
+                    return self.ready.popleft()
+                if not waiting:
                     return None
+                event = parse(waiting.popleft())
+                if event is None:
+                    continue
                 item = self._take(event)
                 if item is not None:
                     return item
         except WireError as error:
             self._fail(explain(error, self.reading))  # type: ignore[arg-type]
-            return self._ready.popleft() if self._ready else None
+            return self.ready.popleft() if self.ready else None
 
     @property
     def status(self) -> Status:
@@ -254,8 +260,11 @@ class StreamState:
             return None
         text, thinking = self.builder.apply(event)
         if kind in _CONTENT or text or thinking:
-            if self._content_at != self._now or self._first_content is None:
-                self._note_content()
+            now = self._now
+            if now - self._content_at > self._longest_gap:
+                self._note_gap(now)
+            self._content_at = now
+            self.waiting_since = None
         elif kind == "message_stop":
             self._release_held()
             self.halted = True
@@ -273,34 +282,31 @@ class StreamState:
             self._tell(self.sinks.thinking, thinking)
         if not self._yields_events:
             item = text or None
-        if item is not None and self._ready:  # not before what was held back
-            self._ready.append(item)
-            return self._ready.popleft()
+        if item is not None and self.ready:  # not before what was held back
+            self.ready.append(item)
+            return self.ready.popleft()
         return item
 
-    def _tell(self, listeners: list[Callable[[Any], Any]], item: Any) -> None:
+    def _tell(self, listeners: Sequence[Callable[[Any], Any]], item: Any) -> None:
         if self.calls is None:
             for listener in listeners:
                 listener(item)
         else:
             self.calls.extend([(listener, item) for listener in listeners])
 
-    def _note_content(self) -> None:
-        now = self._now
+    def _note_gap(self, now: float) -> None:
         if self._first_content is None:
             self._first_content = now
             self._release_held()
         else:
-            self._longest_gap = max(self._longest_gap, now - self._content_at)
-        self._content_at = now
-        self.waiting_since = None
+            self._longest_gap = now - self._content_at
 
     def _release_held(self) -> None:
         held, self._held = self._held, None
         for item in held or ():
             self._tell(self.sinks.event, item)
             if self._yields_events:
-                self._ready.append(item)
+                self.ready.append(item)
 
     def _fail(self, error: StreamError) -> None:
         self.failure = error
@@ -320,9 +326,8 @@ class StreamState:
         builder, reading = self.builder, self.reading
         beta = reading is not None and reading.beta
         message = builder.message()
-        made = None if message is None else make_message(message, beta=beta)
-        pairs = [] if made is None else list(zip(builder.blocks, made.content, strict=False))
-        tool_use = BetaToolUseBlock if beta else ToolUseBlock
+        made: Any = None if message is None else make_message(message, beta=beta)
+        pairs: list[tuple[Block, Any]] = [] if made is None else list(zip(builder.blocks, made.content, strict=False))
         parsed, parse_error = None, None
         if self.source.output_format is not None and status != "streaming":
             parsed, parse_error = parse_output(self.source.output_format, made, builder.stop_reason)
@@ -330,10 +335,10 @@ class StreamState:
             text=str(builder.text),
             thinking=str(builder.thinking),
             tool_uses=tuple(
-                item for block, item in pairs if block.closed and block.raw is None and isinstance(item, tool_use)
+                item for block, item in pairs if block.kind == "tool_use" and block.closed and block.raw is None
             ),
             message=made,
-            usage=make_usage(dict(builder.usage), beta=beta),
+            usage=make_usage(builder.usage, beta=beta),
             usage_final=builder.usage_final,
             stop_reason=builder.stop_reason,
             stop_details=getattr(made, "stop_details", None),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Generic, cast
+from typing import Any, Generic
 
 import jiter
 from anthropic.types import Usage
@@ -24,6 +24,7 @@ class BaseStream(Generic[MessageT, OutputT]):
         self._slot: list[Any] = []
         self._body: Any = None
         self._closed = False  # by the user
+        self._finish_error: Exception | None = None  # what a sink raised at its end, behind another error
         self._state = StreamState(source, options, yields_events=self._yields_events)
 
     @property
@@ -34,13 +35,13 @@ class BaseStream(Generic[MessageT, OutputT]):
     @property
     def usage(self) -> Usage:
         """Usage in tokens so far; zeros before the API has sent any. See `StreamResult.usage_final`."""
-        return cast("Usage", make_usage(dict(self._state.builder.usage), beta=self._beta))
+        return make_usage(self._state.builder.usage, beta=self._beta)  # type: ignore[no-any-return]
 
     @property
     def message(self) -> MessageT | None:
         """The message so far; `None` before `message_start`."""
         message = self._state.builder.message()
-        return None if message is None else cast("MessageT", make_message(message, beta=self._beta))
+        return None if message is None else make_message(message, beta=self._beta)
 
     @property
     def status(self) -> Status:
@@ -83,6 +84,12 @@ class BaseStream(Generic[MessageT, OutputT]):
         state.waker.wake("cancel")
         if state.waker.reason == "cancel":
             state.halted = True
+
+    def _partial_result(self) -> StreamResult[MessageT, OutputT]:
+        """The result in place of the error that ended the stream; but what a sink raised then is raised."""
+        if self._finish_error is not None:
+            raise self._finish_error
+        return self.result
 
     @property
     def _beta(self) -> bool:

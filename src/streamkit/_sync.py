@@ -8,9 +8,10 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Generator
+from contextlib import suppress
 from itertools import starmap
 from types import TracebackType
-from typing import Any
+from typing import Any, Generic
 
 from anthropic.types import RawMessageStreamEvent
 from typing_extensions import Self, TypeVar
@@ -25,7 +26,11 @@ ItemT = TypeVar("ItemT")
 EventT = TypeVar("EventT", default=RawMessageStreamEvent)
 
 
-class SyncStream(BaseStream[MessageT, OutputT], Generator[ItemT, None, StreamResult[MessageT, OutputT]]):
+class SyncStream(
+    BaseStream[MessageT, OutputT],
+    Generator[ItemT, None, StreamResult[MessageT, OutputT]],
+    Generic[ItemT, MessageT, OutputT],
+):
     """The sync half of `TextStream` and `EventStream`."""
 
     def __init__(self, source: Source, options: Options) -> None:
@@ -60,13 +65,17 @@ class SyncStream(BaseStream[MessageT, OutputT], Generator[ItemT, None, StreamRes
         if not self._turn.acquire(blocking=False):
             raise RuntimeError(TWO_READERS)
         try:
-            pull = self._state.pull
-            while True:
-                item = pull()
-                if item is not None:
-                    return item  # type: ignore[no-any-return]
-                if not self._advance():
+            state = self._state
+            item = state.pull() if state.waiting or state.ready else None
+            while item is None:
+                if not state.halted:
+                    item = self._read()
+                elif self._settle():
+                    item = state.pull()
+                else:
                     break
+            else:
+                return item  # type: ignore[no-any-return]
         except BaseException as error:
             self._abandon(error)
             raise
@@ -109,11 +118,9 @@ class SyncStream(BaseStream[MessageT, OutputT], Generator[ItemT, None, StreamRes
             warnings.warn(f"{self!r} {DROPPED}", ResourceWarning, stacklevel=2, source=self)
             self._end("interrupted", None)
 
-    def _advance(self) -> bool:
-        """Bring in more; `False` when the stream is over."""
+    def _read(self) -> Any:
+        """Read a chunk. Returns the first item in it, or `None`."""
         state = self._state
-        if state.halted:
-            return self._settle()
         self._thread = threading.get_ident()
         if self._timed:
             state.waker.idle_at = state.idle_deadline(time.monotonic())
@@ -124,10 +131,10 @@ class SyncStream(BaseStream[MessageT, OutputT], Generator[ItemT, None, StreamRes
         except Exception as error:  # noqa: BLE001 - classified, and raised as one of our family
             state.broke(error)
         else:
-            state.feed(chunk, time.monotonic())
-        if self._timed:
-            state.waker.idle_at = NEVER
-        return True
+            if self._timed:
+                state.waker.idle_at = NEVER
+            return state.feed(chunk, time.monotonic())
+        return state.pull()
 
     def _settle(self) -> bool:
         """Do what there is to do but to read on; `False` when the stream is over."""
@@ -176,18 +183,17 @@ class SyncStream(BaseStream[MessageT, OutputT], Generator[ItemT, None, StreamRes
 
     def _read_on(self) -> None:
         """Read what comes after the message, at most one chunk, so that the connection can be used again."""
-        try:
+        with suppress(Exception):  # the message is complete, nothing can harm it any more
             next(self._body, None)
-        except Exception:  # noqa: BLE001, S110 - the message is complete, nothing can harm it any more
-            pass
 
     def _abandon(self, error: BaseException) -> None:
         """End early, because of an error that is on its way to the caller."""
         try:
             self._end(self._state.status_for(error), error)
-        except Exception as second:
+        except Exception as second:  # noqa: BLE001 - a sink's, at its `finish`; the first error goes on
             if second is not error:
                 error.__context__ = error.__context__ or second
+                self._finish_error = second
 
     def _leave(self, error: BaseException | None) -> None:
         """End the stream from outside of its reader, if it is not over."""
@@ -217,12 +223,10 @@ class SyncStream(BaseStream[MessageT, OutputT], Generator[ItemT, None, StreamRes
         while self._slot:
             stream = self._slot[-1]
             for layer in (self._body, stream):
-                try:
-                    close = getattr(layer, "close", None)
+                close = getattr(layer, "close", None)
+                with suppress(Exception):  # closing what is broken already
                     if close is not None:
                         close()
-                except Exception:  # noqa: BLE001, S110 - closing what is broken already
-                    pass
             self._slot.clear()
         self._body = None
 

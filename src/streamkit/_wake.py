@@ -65,7 +65,7 @@ class Waker:
 
 def _shut_down(response: Any) -> None:
     """Shut the response's socket down, where it offers one and it serves this response alone."""
-    extensions = getattr(response, "extensions", None) or {}
+    extensions: dict[str, Any] = getattr(response, "extensions", None) or {}
     if getattr(response, "is_closed", True) or extensions.get("http_version") not in (b"HTTP/1.1", b"HTTP/1.0"):
         return
     get_extra_info = getattr(extensions.get("network_stream"), "get_extra_info", None)

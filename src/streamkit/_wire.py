@@ -26,19 +26,20 @@ class WireError(Exception):
 class EventDecoder:
     """Bytes in, events out.
 
-    `feed` takes a chunk of the body, `end` says that the body ended cleanly, and `next_event` hands out the next event
-    that arrived whole, parsed, or `None` when it needs more bytes.
+    `feed` takes a chunk of the body, and `end` says that the body ended cleanly. `waiting` holds what arrived whole, in
+    its order; `parse` makes an event of each.
     """
 
-    __slots__ = ("_buffer", "_after_cr", "_frames", "_head", "_scanned", "_started")
+    __slots__ = ("_after_cr", "_buffer", "_scanned", "_started", "foreign", "waiting")
 
     def __init__(self) -> None:
-        self._frames: deque[bytes] = deque()  # whole events, not yet parsed
+        self.waiting: deque[bytes] = deque()
         self._buffer = bytearray()  # the start of an event whose end has not arrived
         self._scanned = 0  # how much of the buffer is known to hold no end of an event
         self._after_cr = False  # the last chunk ended in CR: an LF that follows belongs to it
         self._started = False
-        self._head = b""  # the start of a body in which no event was found so far
+        self.foreign = b""
+        """The start, at most 200 bytes, of what is no event; of interest when there is no event at all."""
 
     def feed(self, chunk: bytes) -> None:
         """Take the next chunk of the body. Raises `WireError` when an event grows beyond `MAX_EVENT_BYTES`."""
@@ -47,8 +48,11 @@ class EventDecoder:
         if self._after_cr or b"\r" in chunk:
             chunk = self._unify_line_ends(chunk)
         if not self._buffer:
-            if chunk.endswith(b"\n\n"):  # the usual case: whole events
-                self._frames.extend(chunk[:-2].split(b"\n\n"))
+            if chunk.endswith(b"\n\n"):  # the usual case: whole events, and one of them at that
+                if chunk.find(b"\n\n") == len(chunk) - 2:
+                    self.waiting.append(chunk[:-2])
+                else:
+                    self.waiting.extend(chunk[:-2].split(b"\n\n"))
                 return
             self._scanned = 0
         self._buffer += chunk
@@ -61,7 +65,7 @@ class EventDecoder:
         *frames, rest = bytes(self._buffer).split(b"\n\n")
         self._buffer = bytearray(rest)
         self._scanned = len(rest)
-        self._frames.extend(frames)
+        self.waiting.extend(frames)
 
     def end(self) -> None:
         """The body ended cleanly. A last event without its blank line counts if its data is whole JSON."""
@@ -74,39 +78,29 @@ class EventDecoder:
             except ValueError:
                 self._note_head(rest)
             else:
-                self._frames.append(rest)
+                self.waiting.append(rest)
 
-    @property
-    def foreign(self) -> bytes:
-        """The start of the body, as far as no event was found in it; at most 200 bytes."""
-        return self._head
-
-    def next_event(self) -> dict[str, Any] | None:
-        """The next whole event as a dict with a `type`, or `None` when there is none yet.
+    def parse(self, frame: bytes) -> dict[str, Any] | None:
+        """The event of a frame, a dict with a `type`; `None` for a frame without data.
 
         Raises `WireError` for data that is no JSON object.
         """
-        while self._frames:
-            frame = self._frames.popleft()
-            # The usual frame has one `event:` line and one `data:` line; the data says all that is needed.
-            name, found, data = frame.partition(b"\ndata: ")
-            if not found or b"\n" in data or b"\n" in name or not name.startswith(b"event: "):
-                data, name = _fields(frame)
-                if not data:
-                    self._note_head(frame)
-                    continue
-            else:
-                name = name[7:]
-            try:
-                event = from_json(data)
-            except ValueError:
-                event = _parse_or_explain(data, name)
-            if type(event) is not dict:
-                raise WireError(f"an event is no JSON object: {_excerpt(data)}")
-            if "type" not in event:
-                event["type"] = name.decode("utf-8", "replace")
-            return event
-        return None
+        # The usual frame is an `event:` line and a `data:` line, and the data says all that is needed.
+        start = frame.find(b"\ndata: ")
+        usual = start > 0 and frame.startswith(b"event: ") and frame.count(b"\n") == 1
+        data = frame[start + 7 :] if usual else _fields(frame)[0]
+        if not data:
+            self._note_head(frame)
+            return None
+        try:
+            event: dict[str, Any] = from_json(data)
+        except ValueError:
+            event = _parse_or_explain(data, _fields(frame)[1])
+        if type(event) is not dict:
+            raise WireError(f"an event is no JSON object: {_excerpt(data)}")
+        if "type" not in event:
+            event["type"] = _fields(frame)[1].decode("utf-8", "replace")
+        return event
 
     def _start(self, chunk: bytes) -> bytes:
         """Drop the byte-order mark that may open the body, also when it arrives in parts."""
@@ -132,7 +126,7 @@ class EventDecoder:
         line = frame.lstrip(b"\n").partition(b"\n")[0]
         # A body may also be cut inside the name of a field.
         if line and not any(line.startswith(field) or field.startswith(line) for field in _FIELDS):
-            self._head = self._head or frame.strip()[:200]
+            self.foreign = self.foreign or frame.strip()[:200]
 
 
 def parse_json(data: bytes | str) -> Any:

@@ -62,7 +62,7 @@ class StreamError(anthropic.APIError):
     def __reduce__(self) -> tuple[Any, ...]:
         result = getattr(self, "result", None)
         state = {name: value for name, value in self.__dict__.items() if name not in _NEVER_PICKLED}
-        return _rebuild, (type(self), self.args, state, None if result is None else result.to_state())
+        return rebuild, (type(self), self.args, state, None if result is None else result.to_state())
 
 
 class StreamConnectionError(StreamError, anthropic.APIConnectionError):
@@ -93,8 +93,8 @@ class StreamTimeoutError(StreamError, anthropic.APITimeoutError):
 class StreamAPIError(StreamError, anthropic.APIStatusError):
     """The API sent an `error` event instead of the rest of the reply.
 
-    `type` is the API's error type, for example `"overloaded_error"`. `status_code` is the HTTP status that the API gives
-    this type when it refuses a request with it (529 for `"overloaded_error"`), as `response.status_code` is always 200.
+    `type` is the API's error type, for example `"overloaded_error"`. `status_code` is the HTTP status that the API
+    gives this type when it refuses a request with it (529 for `"overloaded_error"`), as `response.status_code` is always 200.
     `body` is the event's data.
     """
 
@@ -103,10 +103,9 @@ class StreamAPIError(StreamError, anthropic.APIStatusError):
             # The SDK reads further fields, which differ between its versions, from the response and the body.
             anthropic.APIStatusError.__init__(self, message, response=response, body=body)
         super().__init__(message, response=response, body=body)
-        error = body.get("error") if isinstance(body, dict) else None
-        kind = error.get("type") if isinstance(error, dict) else None
+        kind = dig(body, "error", "type")
         self.type: Any = kind if isinstance(kind, str) else None
-        self.status_code = _STATUS.get(self.type, 500)
+        self.status_code = _STATUS.get(str(kind), 500)
         self.retryable = self.type in _RETRYABLE
         if response is None:
             self.request_id = None
@@ -116,12 +115,19 @@ class StreamProtocolError(StreamError):
     """The body is no stream of Messages events: bad JSON, bad UTF-8, an event out of order, an HTML page."""
 
 
-def _rebuild(kind: type[StreamError], args: tuple[Any, ...], state: dict[str, Any], result: Any) -> StreamError:
+def dig(value: Any, *path: str) -> Any:
+    """What stands in nested dicts under `path`; `None` where one of them is no dict or lacks the key."""
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return value  # pyright: ignore[reportUnknownVariableType]
+
+
+def rebuild(kind: type[StreamError], args: tuple[Any, ...], state: dict[str, Any], result: Any) -> StreamError:
     error = kind.__new__(kind)
     error.args = args
     error.__dict__.update(state)
     if result is not None:
-        from ._result import StreamResult
+        from ._result import StreamResult  # noqa: PLC0415 - the result refers to its error, and the error to it
 
         error.result = StreamResult.from_state(result, error)
     return error

@@ -23,8 +23,8 @@ class Sink:
     """Receives a reply while it arrives. All four methods do nothing here; override what you need.
 
     A method that raises ends the stream: the connection is closed, the other sinks are finished with status
-    `"failed"`, and the exception reaches the caller unchanged. A sink serves one stream at a time, unless its class sets
-    `shareable`; then its methods may be called from several threads at once.
+    `"failed"`, and the exception reaches the caller unchanged. A sink serves one stream at a time, unless its class
+    sets `shareable`; then its methods may be called from several threads at once.
     """
 
     shareable: ClassVar[bool] = False
@@ -67,8 +67,9 @@ SinkOrFactory: TypeAlias = AnySink | Callable[[], AnySink]
 class StdoutSink(Sink):
     """Writes the text to standard output, or to `file`, as it arrives, and flushes each piece.
 
-    `end` is written when the stream is over if what was written does not end with it, and something was. With `thinking`
-    the thinking is written too. Characters that the file's encoding lacks are replaced. The file is never closed.
+    `end` is written when the stream is over if what was written does not end with it, and something was. With
+    `thinking` the thinking is written too. Characters that the file's encoding lacks are replaced. The file is never
+    closed.
     """
 
     def __init__(self, file: TextIO | None = None, end: str = "\n", thinking: bool = False) -> None:
@@ -197,8 +198,8 @@ class UsageMeter(Sink):
     """Sums usage, in tokens, over many streams, also from many threads at once.
 
     `total` is the sum of all, `by_model` one sum for each model that answered. `not_final` in each counts the streams
-    that ended before the API had sent the final usage: their output tokens are a lower bound. A stream that ended before
-    the API named its model counts under `"unknown"`.
+    that ended before the API had sent the final usage: their output tokens are a lower bound. A stream that ended
+    before the API named its model counts under `"unknown"`.
     """
 
     shareable: ClassVar[bool] = True
@@ -235,9 +236,8 @@ class SinkSet:
         self.thinking = [sink.thinking for sink in self._sinks if _overrides(sink, "thinking")]
         self.event = [sink.event for sink in self._sinks if _overrides(sink, "event")]
         # `streamkit.testing.record` keeps the body's bytes.
-        self.bodies: list[Callable[[bytes | None], None]] = [
-            sink._streamkit_body for sink in self._sinks if hasattr(sink, "_streamkit_body")
-        ]
+        found = [getattr(sink, "_streamkit_body", None) for sink in self._sinks]
+        self.bodies: list[Callable[[bytes | None], None]] = [keep for keep in found if keep is not None]
         self.any_async = any(isinstance(sink, AsyncSink) for sink in self._sinks)
         self._finishing: Iterator[object] | None = None
 
@@ -270,17 +270,18 @@ class SinkSet:
 _in_use: dict[int, SinkSet] = {}
 
 
-def _listed(sinks: SinkOrFactory | Iterable[SinkOrFactory] | None) -> list[SinkOrFactory]:
+def _listed(sinks: Any) -> list[Any]:
     if sinks is None:
         return []
     if isinstance(sinks, (Sink, AsyncSink)) or callable(sinks):
         return [sinks]
-    if isinstance(sinks, (str, bytes)) or not isinstance(sinks, Iterable):
-        raise TypeError(f"sinks= takes a sink, a function that makes one, or several of them, not {sinks!r}")
-    return list(sinks)
+    try:
+        return list(sinks)
+    except TypeError:
+        raise TypeError(f"sinks= takes a sink, a function that makes one, or several of them, not {sinks!r}") from None
 
 
-def _make(sink: SinkOrFactory) -> AnySink:
+def _make(sink: Any) -> AnySink:
     made = sink() if callable(sink) and not isinstance(sink, (Sink, AsyncSink)) else sink
     if not isinstance(made, (Sink, AsyncSink)):
         raise TypeError(f"{made!r} is no sink: subclass streamkit.Sink, or use CallbackSink(on_text=...)")

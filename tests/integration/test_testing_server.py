@@ -361,6 +361,7 @@ def test_requests_are_kept() -> None:
     assert "Content-Type" in request.headers
     assert "no-such" not in request.headers
     assert len(dict(request.headers)) == len(request.headers)
+    assert "'x-mine': 'yes'" in repr(request)
 
 
 def test_the_callers_client_options_win() -> None:
@@ -488,8 +489,8 @@ def test_without_stream_an_error_event_is_an_http_error() -> None:
 
 def test_without_stream_events_that_make_no_message_are_refused() -> None:
     odd = Reply.events({"type": "content_block_delta", "index": 3, "delta": {"type": "text_delta", "text": "a"}})
-    with serve(odd, Reply.events({"type": "message_start"})) as server:
-        for _ in range(2):
+    with serve(odd, Reply.events({"type": "message_start"}), Reply.events({"type": "error"})) as server:
+        for _ in range(3):
             with pytest.raises(anthropic.BadRequestError, match="no whole message"):
                 server.client().messages.create(**PARAMS)
 
@@ -540,7 +541,7 @@ def test_stall_is_silent() -> None:
 def test_stall_with_pings_goes_on_until_the_client_leaves() -> None:
     reply = Reply.text("a b c").stall(after_events=5, pings=0.001)
     with serve(reply) as server:
-        with server.client().messages.create(stream=True, **PARAMS) as stream:
+        with server.client(timeout=30).messages.create(stream=True, **PARAMS) as stream:
             body = stream.response.iter_bytes()
             got = b""
             while got.count(b"event: ping") < 20:

@@ -1,0 +1,88 @@
+"""What the tests share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PARAMS: dict[str, Any] = {
+    "model": "claude-sonnet-5-5",
+    "max_tokens": 100,
+    "messages": [{"role": "user", "content": "Hi"}],
+}
+FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("*.sse"))
+BETA = frozenset({"beta_compaction", "beta_mcp"})
+
+
+def sse(*events: Any) -> bytes:
+    """Frame events as the API does: a dict as an event of its type, bytes as they are."""
+    return b"".join(
+        event if isinstance(event, bytes) else f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()
+        for event in events
+    )
+
+
+def start(*content: dict[str, Any], usage: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
+    """A `message_start`."""
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-5-5"}
+    message |= {"content": list(content), "stop_reason": None, "stop_sequence": None, **fields}
+    return {"type": "message_start", "message": message | {"usage": usage or {"input_tokens": 3, "output_tokens": 1}}}
+
+
+def opened(index: int = 0, kind: str = "text", **fields: Any) -> dict[str, Any]:
+    """A `content_block_start`; of an empty text block by default."""
+    block = {"type": kind, **({"text": ""} if kind == "text" else {}), **fields}
+    return {"type": "content_block_start", "index": index, "content_block": block}
+
+
+def tool(index: int = 0, name: str = "get_tide", kind: str = "tool_use") -> dict[str, Any]:
+    """A `content_block_start` of a tool use, without input so far."""
+    return opened(index, kind, id=f"toolu_{index}", name=name, input={})
+
+
+def delta(index: int, kind: str, **fields: Any) -> dict[str, Any]:
+    """A `content_block_delta`."""
+    return {"type": "content_block_delta", "index": index, "delta": {"type": kind, **fields}}
+
+
+def text(said: str, index: int = 0) -> dict[str, Any]:
+    """A text delta."""
+    return delta(index, "text_delta", text=said)
+
+
+def tool_input(piece: str, index: int = 0) -> dict[str, Any]:
+    """A piece of tool input."""
+    return delta(index, "input_json_delta", partial_json=piece)
+
+
+def closed(index: int = 0) -> dict[str, Any]:
+    """A `content_block_stop`."""
+    return {"type": "content_block_stop", "index": index}
+
+
+def ending(stop_reason: str | None = "end_turn", output_tokens: int = 7, **usage: Any) -> dict[str, Any]:
+    """A `message_delta`."""
+    return {
+        "type": "message_delta",
+        "delta": {"stop_reason": stop_reason, "stop_sequence": None},
+        "usage": {"output_tokens": output_tokens, **usage},
+    }
+
+
+STOP = {"type": "message_stop"}
+PING = {"type": "ping"}
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Both event loops."""
+    return request.param
+
+
+@pytest.fixture(params=FIXTURES, ids=lambda path: path.stem)
+def recorded(request: pytest.FixtureRequest) -> Path:
+    """Each recorded body."""
+    return request.param

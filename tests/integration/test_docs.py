@@ -1,0 +1,262 @@
+"""The README and the pages of docs/: every block of Python runs, every public name is explained, every link leads on."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import pytest
+
+import streamkit
+import streamkit.testing
+from streamkit.sinks import ModelUsage
+from streamkit.testing import Reply, serve
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+BOATS = Reply.text("They push water aside.")
+# Two pieces of text arrive, "They " and "push ", and then what the fault says.
+CUT = BOATS.cut(after_events=5)
+STALLED = BOATS.stall(after_events=5, pings=0.05)
+RETRIED = (Reply.text("", headers={"retry-after": "0.001"}).cut(after_events=1), BOATS)
+TIDE = Reply.tool_use("get_tide", {"harbour": "Brest"})
+
+# What the blocks below a heading get for an answer, block by block; the last one goes on, and elsewhere it is BOATS.
+ANSWERS: dict[str, list[tuple[Reply, ...]]] = {
+    "Errors and retries": [(CUT,), (CUT,), RETRIED],
+    "Interruption and history": [(BOATS,), (STALLED,), (BOATS,)],
+    "Clocks": [(STALLED,)],
+    "Structured output": [(Reply.text('{"name": "Thekla", "masts": 3}'),)],
+    "Tools and events": [(TIDE,), (BOATS,)],
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page."""
+
+    language: str
+    source: str
+    heading: str
+    line: int
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    heading, lines = "", page.read_text(encoding="utf-8").splitlines()
+    numbered = iter(enumerate(lines, 1))
+    for number, line in numbered:
+        if line.startswith("#"):
+            heading = line.lstrip("# ")
+        elif line.startswith("```"):
+            source = []
+            for _, inner in numbered:
+                if inner.startswith("```"):
+                    break
+                source.append(inner)
+            yield Block(line[3:].strip(), "\n".join(source) + "\n", heading, number)
+
+
+def test_the_blocks_of_a_page_are_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# One\ntext\n```python\na = 1\n\nb = 2\n```\n## Two\n```text\n# no heading\n```\n", encoding="utf-8"
+    )
+    assert list(blocks(page)) == [
+        Block("python", "a = 1\n\nb = 2\n", "One", 3),
+        Block("text", "# no heading\n", "Two", 9),
+    ]
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What `anthropic.Anthropic()` finds; the address is set for each block."""
+    for name in ("ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "test-key")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.chdir(tmp_path)
+
+
+def run(block: Block, page: Path, namespace: dict[str, Any]) -> None:
+    # Empty lines in front, so that a traceback names the line of the page.
+    code = compile("\n" * block.line + block.source, str(page), "exec", dont_inherit=True)
+    exec(code, namespace)  # noqa: S102 - our own pages
+
+
+def close(namespace: dict[str, Any]) -> None:
+    client = namespace.get("client")
+    if isinstance(client, anthropic.Anthropic):
+        client.close()
+
+
+def test_there_are_pages_with_code() -> None:
+    with_code = {page.name for page in PAGES if any(block.language == "python" for block in blocks(page))}
+    assert {"README.md", "guide.md"} <= with_code
+
+
+def test_every_heading_with_answers_of_its_own_exists() -> None:
+    assert set(ANSWERS) <= {block.heading for page in PAGES for block in blocks(page)}
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_of_python_runs_and_prints_what_the_page_says(
+    page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    namespace: dict[str, Any] = {"__name__": page.stem}
+    heading, position, printed = "", 0, ""
+    for block in blocks(page):
+        heading, position = block.heading, position if block.heading == heading else 0
+        if block.language == "text" and printed:
+            # A block of text right after one of Python is its output.
+            assert printed.strip() == block.source.strip(), f"{page.name}:{block.line}"
+        printed = ""
+        if block.language != "python":
+            continue
+        answers = ANSWERS.get(heading, [(BOATS,)])
+        with serve(*answers[min(position, len(answers) - 1)], repeat=True) as server:
+            position += 1
+            monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+            if "client" in namespace:
+                namespace["client"] = server.client()
+            try:
+                run(block, page, namespace)
+            finally:
+                close(namespace)
+        printed = capsys.readouterr().out
+
+
+def readme_block(word: str) -> Block:
+    found = [block for block in blocks(ROOT / "README.md") if block.language == "python" and word in block.source]
+    assert len(found) == 1
+    return found[0]
+
+
+def run_readme(word: str, reply: Reply, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    namespace: dict[str, Any] = {}
+    with serve(reply) as server, contextlib.ExitStack() as stack:
+        stack.callback(close, namespace)
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        run(readme_block(word), ROOT / "README.md", namespace)
+    return namespace
+
+
+@pytest.mark.usefixtures("environment")
+class TestWhatTheReadmeSaysOfTheTwoBlocks:
+    """Should the SDK learn to tell, the README has to say so."""
+
+    def test_the_sdk_takes_half_an_answer_for_a_whole_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        message = run_readme("text_stream", CUT, monkeypatch)["message"]
+        assert (message.content[0].text, message.stop_reason) == ("They push ", None)
+
+    def test_the_sdk_raises_an_error_that_is_not_its_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(Exception, match="reset|closed|peer|Errno") as caught:
+            run_readme("text_stream", BOATS.reset(after_events=5), monkeypatch)
+        assert not isinstance(caught.value, anthropic.APIError)
+
+    @pytest.mark.parametrize("reply", [CUT, BOATS.reset(after_events=5)], ids=["cut", "reset"])
+    def test_streamkit_raises_and_keeps_what_came(
+        self, reply: Reply, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        result = run_readme("stream_text", reply, monkeypatch)["result"]
+        assert (result.status, result.text) == ("disconnected", "They push ")
+        assert isinstance(result.error, streamkit.StreamError)
+        assert result.new_messages() == [{"role": "assistant", "content": [{"type": "text", "text": "They push "}]}]
+        assert capsys.readouterr().out.startswith("They push \ndisconnected: ")
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, made as GitHub makes them."""
+    fenced = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    titles = re.findall(r"^#+ (.*)$", fenced, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        if target.startswith("https://"):
+            continue
+        name, _, anchor = target.partition("#")
+        found = (page.parent / name).resolve() if name else page
+        assert found.exists(), f"{page.name}: {target}"
+        assert found.is_relative_to(ROOT), f"{page.name}: {target}"
+        assert not anchor or anchor in anchors(found), f"{page.name}: {target}"
+
+
+def public_members(kind: type) -> set[str]:
+    """The public names that streamkit itself gives a class."""
+    ours = [base for base in kind.__mro__ if base.__module__.startswith("streamkit")]
+    names = {name for base in ours for name in (*vars(base), *inspect.get_annotations(base))}
+    return {name for name in names if not name.startswith("_")}
+
+
+MODULES = {"streamkit": streamkit, "streamkit.testing": streamkit.testing}
+CLASSES = {
+    name: value
+    for module in MODULES.values()
+    for name in module.__all__
+    if inspect.isclass(value := vars(module)[name])
+} | {"ModelUsage": ModelUsage}
+# The SDK's request parameters are the SDK's to explain; the rest of these two is options.
+PARAMS = {"MessageParams", "BetaMessageParams"}
+
+
+def explained(name: str) -> bool:
+    reference = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    return re.search(rf"`(?:\w+\.)*{re.escape(name)}\b", reference) is not None
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_public_name_is_in_the_reference(module: str) -> None:
+    assert [name for name in MODULES[module].__all__ if not explained(name)] == []
+
+
+@pytest.mark.parametrize("name", sorted(set(CLASSES) - PARAMS))
+def test_every_public_member_is_in_the_reference(name: str) -> None:
+    members = public_members(CLASSES[name])
+    assert sorted(member for member in members if not explained(member)) == []
+
+
+def test_every_option_is_in_the_reference() -> None:
+    sdk = {name for base in PARAMS for name in streamkit.StreamOptions.__annotations__}
+    options = sdk | {"retries", "on_error", "on_interrupt", "output_format"}
+    assert {"sinks", "idle_timeout", "total_timeout", "separator"} <= options
+    assert sorted(name for name in options if not explained(name)) == []
+
+
+def test_the_readme_stays_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+
+
+ROW = re.compile(
+    r"^\| (?P<what>.*?) \| `(?P<reply>Reply.*?)`(?: with `(?P<options>.*?)`)? \| `(?P<status>\w+)` \| `(?P<error>\w+)` \|$"
+)
+ROWS = [
+    found
+    for line in (ROOT / "docs" / "errors.md").read_text(encoding="utf-8").splitlines()
+    if (found := ROW.match(line))
+]
+
+
+def test_the_table_of_errors_is_read_whole() -> None:
+    assert len(ROWS) == (ROOT / "docs" / "errors.md").read_text(encoding="utf-8").count("| `Reply.")
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row["what"])
+def test_the_table_of_errors_is_true(row: re.Match[str]) -> None:
+    reply = eval(row["reply"], {"Reply": Reply})  # noqa: S307 - our own page
+    options = eval(f"dict({row['options'] or ''})")  # noqa: S307 - our own page
+    with serve(reply, repeat=True) as server:
+        params: dict[str, Any] = {"model": "claude-test", "max_tokens": 100, "messages": []}
+        result = streamkit.collect(server.client(max_retries=0), on_error="return", **options, **params)
+    assert (result.status, type(result.error).__name__.replace("NoneType", "None")) == (row["status"], row["error"])
+    assert result.ok is (row["status"] == "complete" and "`ok` is false" not in row["what"])
+    assert bool(result.invalid_tool_input) is ("invalid_tool_input" in row["what"])
