@@ -174,7 +174,7 @@ class Reading:
             self.to_object = event_maker(self.beta)
             self.body = _body(response, source)
         else:
-            self.decoder = SDKEvents(self.beta)
+            self.decoder = SDKEvents(self.beta, helper=isinstance(stream, _ENTERED))
             self.to_object = self.decoder.to_object
         betas = _header(getattr(response, "request", None), "anthropic-beta") or ""
         fine_grained = self.beta and "fine-grained-tool-streaming-2025-05-14" in betas
@@ -203,12 +203,13 @@ class Reading:
 class SDKEvents:
     """The counterpart of `EventDecoder` for a stream that is read from the SDK's own iterator."""
 
-    __slots__ = ("_beta", "_last", "foreign", "waiting")
+    __slots__ = ("_beta", "_helper", "_last", "foreign", "waiting")
 
-    def __init__(self, beta: bool) -> None:
+    def __init__(self, beta: bool, *, helper: bool) -> None:
         self.waiting: deque[Any] = deque()
         self.foreign = b""
         self._beta = beta
+        self._helper = helper
         self._last: Any = None
 
     def feed(self, event: Any) -> None:
@@ -225,7 +226,7 @@ class SDKEvents:
 
     def to_object(self, event: dict[str, Any]) -> Any:
         """The SDK's object for the event that came last; a stop event of a helper as the raw one."""
-        if event["type"] in ("content_block_stop", "message_stop"):
+        if self._helper and event["type"] in ("content_block_stop", "message_stop"):
             return event_maker(self._beta)(event)
         return self._last
 

@@ -94,8 +94,8 @@ class StreamAPIError(StreamError, anthropic.APIStatusError):
     """The API sent an `error` event instead of the rest of the reply.
 
     `type` is the API's error type, for example `"overloaded_error"`. `status_code` is the HTTP status that the API
-    gives this type when it refuses a request with it (529 for `"overloaded_error"`), as `response.status_code` is always 200.
-    `body` is the event's data.
+    gives this type when it refuses a request with it (529 for `"overloaded_error"`), as `response.status_code` is
+    always 200. `body` is the event's data.
     """
 
     def __init__(self, message: str, *, body: object, response: Any = None) -> None:

@@ -140,8 +140,8 @@ class CallbackSink(Sink):
 class BufferSink(Sink):
     """Keeps the text in memory. Safe to read from another thread while it fills.
 
-    `text` is all text so far, `chunks` the pieces as they came, `result` the `StreamResult` once the stream is over. When
-    it is used for another stream after that, it starts anew.
+    `text` is all text so far, `chunks` the pieces as they came, `result` the `StreamResult` once the stream is over.
+    When it is used for another stream after that, it starts anew.
     """
 
     def __init__(self) -> None:

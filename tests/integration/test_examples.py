@@ -1,0 +1,272 @@
+"""Each example as a process of its own: without a key it says so, runs on its own server, and does what it says."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import streamkit
+from streamkit.testing import Reply, Server, serve
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+QUICKSTART = EXAMPLES / "quickstart.py"
+NOTE = "ANTHROPIC_API_KEY is not set: a server on this machine answers instead.\n"
+PATIENCE = 60  # seconds after which a process counts as stuck
+
+PRINTED = {
+    "chat_history": """\
+user: Name a sea.
+assistant: The Baltic.   [complete]
+user: Tell me a long story about it.
+assistant: Once upon a time a herring set out for the    [interrupted]
+user: In one word: was it a good story?
+assistant: Unfinished.   [complete]
+roles: user, assistant, user, assistant, user, assistant
+""",
+    "wrap_create": """\
+Tin, wax, feathers and a good deal of optimism.
+Message: end_turn, 9 output tokens
+""",
+    "events": """\
+
+thinking: The tool knows the tide.
+text: Let me look it up.
+tool_use: {"harbour": "Brest"}
+
+call get_tide({'harbour': 'Brest'})
+stopped for tool_use, after 24 characters of thinking
+""",
+    "sinks": """\
+A sink hears every piece once, in order.
+longest piece: 'hears ' (complete)
+A sink hears every piece once, in order.
+longest piece: 'hears ' (complete)
+the buffer holds the last answer, 8 pieces; the callback got 16
+the meter counted 16 output tokens in 2 streams
+""",
+    "async_many": "".join(
+        f"{word}: A word that sailors know well. (complete)\n"
+        for word in ("ebb", "flood", "neap", "spring", "slack", "bore", "surge", "swell")
+    )
+    + "8 streams, 48 output tokens, 0 of them not final\n",
+    "rich_console": "Take [bold] steps: 3 at most. A list in Python is [1, 2, 3].\n"
+    + " complete, 14 output tokens ".center(80, "─")
+    + "\n",
+}
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("ANTHROPIC_")}
+    env |= {"PYTHONIOENCODING": "utf-8", "COLUMNS": "80", "TERM": "dumb", "NO_PROXY": "127.0.0.1", **(extra or {})}
+    source = Path(streamkit.__file__).parents[1]
+    if source.name == "src":  # not installed
+        env["PYTHONPATH"] = str(source)
+    return env
+
+
+def command(*args: object) -> list[str]:
+    # Something left unclosed would be told on stderr, and found there.
+    return [sys.executable, "-W", "default::ResourceWarning", *map(str, args)]
+
+
+def run(*args: object, **extra: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 - our own files
+        command(*args),
+        env=environment(extra),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def with_key(server: Server) -> dict[str, str]:
+    return {"ANTHROPIC_API_KEY": "test-key", "ANTHROPIC_BASE_URL": server.url}
+
+
+def test_every_example_is_tested() -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {*PRINTED, "quickstart"}
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_an_example_runs_without_a_key(name: str) -> None:
+    if name == "rich_console":
+        pytest.importorskip("rich")
+    done = run(EXAMPLES / f"{name}.py")
+    assert (done.returncode, done.stderr) == (0, NOTE)
+    assert done.stdout == PRINTED[name]
+
+
+def connecting(path: Path) -> str:
+    """How an example chooses its client, but for the replies that it brings along."""
+    found = re.search(r"^def connect\(.*?\n\n\n", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    assert found is not None
+    return re.sub(r"serve\(.*\) as", "serve(...) as", found[0])
+
+
+def test_the_examples_choose_their_client_alike() -> None:
+    """So that one of them stands for all in the tests that set a key."""
+    assert len({connecting(EXAMPLES / f"{name}.py") for name in PRINTED if name != "async_many"}) == 1
+
+
+def test_an_async_example_talks_to_the_api_where_there_is_a_key() -> None:
+    with serve(Reply.text("Of the sea."), repeat=True) as server:
+        done = run(EXAMPLES / "async_many.py", **with_key(server))
+        assert len(server.requests) == 8
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "bore: Of the sea. (complete)\n" in done.stdout
+
+
+def test_chat_history_sends_what_it_kept() -> None:
+    with serve(Reply.text("One."), Reply.text("Word " * 40), Reply.text("Three.")) as server:
+        done = run(EXAMPLES / "chat_history.py", **with_key(server))
+        sent = server.requests[2].json["messages"]
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [message["role"] for message in sent] == ["user", "assistant", "user", "assistant", "user"]
+    # Interrupted after 40 characters, and sent back as far as it had come.
+    assert sent[3]["content"] == [{"type": "text", "text": "Word " * 8}]
+
+
+class TestQuickstart:
+    def test_runs_without_a_key(self) -> None:
+        done = run(QUICKSTART)
+        assert (done.returncode, done.stderr) == (0, NOTE)
+        answer, summary = done.stdout.split("\n\n")
+        assert answer.startswith("A boat pushes water aside")
+        assert re.fullmatch(
+            r"usage: 10 input tokens, 72 output tokens\n"
+            r"first content: after \d+\.\d\d seconds\n"
+            r"verdict: complete \(end_turn\)\n",
+            summary,
+        )
+
+    def test_asks_the_api_where_there_is_a_key(self) -> None:
+        with serve(Reply.text("Scattering.")) as server:
+            done = run(QUICKSTART, "Why is", "the sky blue?", **with_key(server))
+            assert server.requests[0].json["messages"] == [{"role": "user", "content": "Why is the sky blue?"}]
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith("Scattering.\n\nusage: 10 input tokens, 1 output tokens\n")
+        assert done.stdout.endswith("\nverdict: complete (end_turn)\n")
+
+    @pytest.mark.parametrize(
+        ("reply", "verdict", "error"),
+        [
+            (Reply.text("Hello there.").cut(after_events=4), "disconnected (None)", "StreamTruncatedError"),
+            (Reply.text("Hello there.").error("api_error", after_events=4), "failed (None)", "StreamAPIError"),
+            (Reply.http_error(401, message="no such key"), "failed (None)", "AuthenticationError"),
+        ],
+        ids=["cut", "error event", "refused"],
+    )
+    def test_says_what_went_wrong(self, reply: Reply, verdict: str, error: str) -> None:
+        with serve(reply) as server:
+            done = run(QUICKSTART, **with_key(server))
+        assert done.returncode == 1
+        assert done.stdout.splitlines()[-1] == f"verdict: {verdict}"
+        assert "at least " in done.stdout
+        assert re.fullmatch(rf"\n{error}: .*\n", done.stderr)
+
+    def test_flushes_each_piece(self) -> None:
+        # The server holds the rest back for good: what is seen here was written out at once.
+        with serve(Reply.text("Hello there.").stall(after_events=4)) as server, started(with_key(server)) as process:
+            read_until(process, "Hello ")
+
+
+@contextmanager
+def started(extra: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(  # noqa: S603 - our own file
+        command(QUICKSTART), env=environment(extra), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def read_until(process: subprocess.Popen[bytes], marker: str) -> str:
+    """The output up to and including the first chunk in which `marker` is complete."""
+    assert process.stdout is not None
+    seen = b""
+    while marker.encode() not in seen:
+        chunk = os.read(process.stdout.fileno(), 65536)
+        assert chunk, f"ended before {marker!r}: {seen!r}"
+        seen += chunk
+    return seen.decode()
+
+
+def interrupt(process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=PATIENCE)
+    return process.returncode, out.decode(), err.decode()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there Ctrl-C is no signal that one process can send to another")
+class TestQuickstartAndCtrlC:
+    """The interpreter's own start, before the first line of the file, is out of its reach: each begins after that."""
+
+    def test_during_the_imports(self) -> None:
+        with started() as process:
+            assert process.stderr is not None
+            assert process.stderr.readline().decode() == NOTE  # the line before the imports
+            assert interrupt(process) == (130, "\n[interrupted]\nusage: at least 0 output tokens\n", "")
+
+    @pytest.mark.parametrize("marker", ["A boat ", "equals the weight"], ids=["first words", "middle"])
+    def test_during_the_answer(self, marker: str) -> None:
+        with started() as process:
+            seen = read_until(process, marker)
+            code, out, err = interrupt(process)
+        assert (code, err) == (130, NOTE)
+        answer, rest = (seen + out).split("\n", 1)
+        assert answer.startswith("A boat ")
+        assert marker in answer
+        assert rest == "[interrupted]\nusage: at least 1 output tokens\n"
+
+    def test_while_the_line_is_silent(self) -> None:
+        with serve(Reply.text("Hello there.").stall(after_events=4)) as server, started(with_key(server)) as process:
+            seen = read_until(process, "Hello ")
+            code, out, err = interrupt(process)
+        assert (code, seen + out, err) == (130, "Hello \n[interrupted]\nusage: at least 1 output tokens\n", "")
+
+    # Runs the example and sends its process SIGINT right after it wrote something that holds the word given.
+    AT_A_WORD = """
+import runpy, signal, sys
+
+class Output:
+    def __init__(self, file, word):
+        self.file, self.word = file, word
+
+    def write(self, text):
+        self.file.write(text)
+        if self.word in text:
+            signal.raise_signal(signal.SIGINT)
+
+    def flush(self):
+        self.file.flush()
+
+path, word = sys.argv[1:]
+sys.stdout, sys.argv = Output(sys.stdout, word), [path]
+runpy.run_path(path, run_name="__main__")
+"""
+
+    @pytest.mark.parametrize("word", ["there", "usage: 10", "verdict"])
+    def test_at_any_line_of_what_it_writes(self, word: str) -> None:
+        with serve(Reply.text("Hello there.")) as server:
+            done = run("-c", self.AT_A_WORD, QUICKSTART, word, **with_key(server))
+        assert (done.returncode, done.stderr) == (130, "")
+        whole = (
+            "Hello there.\n\nusage: 10 input tokens, 2 output tokens\n"
+            "first content: after 0.00 seconds\nverdict: complete (end_turn)\n"
+        )
+        written = re.sub(r"after \d+\.\d\d", "after 0.00", done.stdout)
+        before, after = written.split("\n[interrupted]\n")
+        assert whole.startswith(before)
+        assert word in before
+        assert after == f"usage: at least {2 if 'usage' in before else 1} output tokens\n"

@@ -1,0 +1,116 @@
+"""The family of exceptions: what each is, and what it says."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import anthropic
+import pytest
+
+import streamkit
+from streamkit import (
+    StreamAPIError,
+    StreamConnectionError,
+    StreamError,
+    StreamProtocolError,
+    StreamTimeoutError,
+    StreamTruncatedError,
+    collect,
+)
+from streamkit.testing import Reply, serve
+from tests.conftest import PARAMS
+
+FAMILY: dict[type[StreamError], tuple[type[Exception], ...]] = {
+    StreamError: (anthropic.APIError,),
+    StreamConnectionError: (StreamError, anthropic.APIConnectionError),
+    StreamTruncatedError: (StreamConnectionError, anthropic.APIConnectionError),
+    StreamTimeoutError: (StreamError, anthropic.APITimeoutError, anthropic.APIConnectionError),
+    StreamAPIError: (StreamError, anthropic.APIStatusError),
+    StreamProtocolError: (StreamError, anthropic.APIError),
+}
+
+
+@pytest.mark.parametrize("kind", FAMILY, ids=lambda kind: kind.__name__)
+def test_handlers_for_the_sdk_catch_it(kind: type[StreamError]) -> None:
+    assert issubclass(kind, FAMILY[kind])
+    assert issubclass(kind, anthropic.AnthropicError)
+    assert kind.__doc__
+    assert getattr(streamkit, kind.__name__) is kind
+
+
+def test_what_is_not_what() -> None:
+    assert not issubclass(StreamTimeoutError, StreamConnectionError)
+    assert not issubclass(StreamProtocolError, (anthropic.APIConnectionError, anthropic.APIStatusError))
+    assert not issubclass(StreamAPIError, anthropic.APIConnectionError)
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "retryable"),
+    [
+        ("invalid_request_error", 400, False),
+        ("authentication_error", 401, False),
+        ("billing_error", 402, False),
+        ("permission_error", 403, False),
+        ("not_found_error", 404, False),
+        ("request_too_large", 413, False),
+        ("rate_limit_error", 429, True),
+        ("api_error", 500, True),
+        ("timeout_error", 504, True),
+        ("overloaded_error", 529, True),
+        ("tea_error", 500, False),
+    ],
+)
+def test_an_error_event_has_the_status_of_its_type(kind: str, status: int, retryable: bool) -> None:
+    body = {"type": "error", "error": {"type": kind, "message": "Words"}}
+    error = StreamAPIError("Words", body=body)
+    assert (error.type, error.status_code, error.retryable, error.body) == (kind, status, retryable, body)
+    assert (error.message, str(error), error.request_id) == ("Words", "Words", None)
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert (again.type, again.status_code, again.retryable) == (kind, status, retryable)
+    assert not hasattr(again, "result")
+
+
+@pytest.mark.parametrize("body", [None, "x", [], {}, {"error": "x"}, {"error": {}}, {"error": {"type": 5}}], ids=repr)
+def test_an_error_body_of_any_form(body: Any) -> None:
+    error = StreamAPIError("Words", body=body)
+    assert (error.type, error.status_code, error.retryable) == (None, 500, False)
+
+
+@pytest.mark.parametrize("clock", ["idle", "total", "read"])
+def test_a_timeout_names_its_clock(clock: Any) -> None:
+    error = StreamTimeoutError("Words", clock=clock)
+    assert (error.clock, error.retryable, str(error)) == (clock, True, "Words")
+    assert pickle.loads(pickle.dumps(error)).clock == clock  # noqa: S301
+
+
+@pytest.mark.parametrize(
+    ("kind", "retryable"),
+    [(StreamError, False), (StreamConnectionError, True), (StreamTruncatedError, True), (StreamProtocolError, False)],
+)
+def test_retryable(kind: type[StreamError], retryable: bool) -> None:
+    error = kind("Words")
+    assert error.retryable is retryable
+    assert error.body is None
+    assert pickle.loads(pickle.dumps(error)).retryable is retryable  # noqa: S301
+
+
+@pytest.mark.parametrize("data", [b'{"type":"error"}', b'{"detail":"gone"}', b"upstream gone", b'"gone"', b"[1]"])
+def test_an_error_event_of_any_form_is_an_api_error(data: bytes) -> None:
+    with serve(Reply.text("Hello there").error("api_error", after_events=4, body=data)) as server:
+        with pytest.raises(StreamAPIError) as caught:
+            collect(server.client(), **PARAMS)
+    assert caught.value.status_code == 500
+    assert caught.value.result.text == "Hello "
+    assert str(caught.value)
+
+
+def test_the_error_has_the_request_id_and_the_response_of_the_stream() -> None:
+    with serve(Reply.text("Hello there").error("overloaded_error", after_events=4, message="Busy")) as server:
+        with pytest.raises(StreamAPIError) as caught:
+            collect(server.client(), **PARAMS)
+    error = caught.value
+    assert str(error) == "overloaded_error: Busy"
+    assert error.request_id == error.result.request_id is not None
+    assert error.response.status_code == 200
+    assert str(error.request.url) == server.url + "/v1/messages"
