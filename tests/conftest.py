@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import ssl
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import anthropic
 import pytest
+
+if TYPE_CHECKING:
+    from streamkit.testing import Server
 
 PARAMS: dict[str, Any] = {
     "model": "claude-sonnet-5-5",
@@ -15,6 +20,21 @@ PARAMS: dict[str, Any] = {
 }
 FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("*.sse"))
 BETA = frozenset({"beta_compaction", "beta_mcp"})
+
+
+_TLS = ssl.create_default_context()  # loading the certificates takes longer than a test
+
+
+def sdk(server: Server, **options: Any) -> anthropic.Anthropic:
+    """A client of the SDK for this server; without retries of its own, unless they are asked for."""
+    http_client = anthropic.DefaultHttpxClient(verify=_TLS, trust_env=False)
+    return server.client(http_client=http_client, **{"max_retries": 0, **options})
+
+
+def async_sdk(server: Server, **options: Any) -> anthropic.AsyncAnthropic:
+    """The same, async. Has to be closed."""
+    http_client = anthropic.DefaultAsyncHttpxClient(verify=_TLS, trust_env=False)
+    return server.async_client(http_client=http_client, **{"max_retries": 0, **options})
 
 
 def sse(*events: Any) -> bytes:

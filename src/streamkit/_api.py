@@ -21,10 +21,11 @@ from ._params import (
     AsyncBetaSource,
     AsyncOpened,
     AsyncSource,
-    BetaMessageParams,
-    MessageParams,
+    BetaStreamParams,
+    OpenOptions,
     OutputT,
     StreamOptions,
+    StreamParams,
     SyncBetaOpened,
     SyncBetaSource,
     SyncOpened,
@@ -43,19 +44,19 @@ _OPTIONS = tuple(field.name for field in fields(Options))
 
 @overload
 def stream_text(
-    source: SyncSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[MessageParams]
+    source: SyncSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[StreamParams]
 ) -> TextStream[Message, OutputT]: ...
 @overload
 def stream_text(
-    source: AsyncSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[MessageParams]
+    source: AsyncSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[StreamParams]
 ) -> AsyncTextStream[Message, OutputT]: ...
 @overload
 def stream_text(
-    source: SyncBetaSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[BetaMessageParams]
+    source: SyncBetaSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[BetaStreamParams]
 ) -> TextStream[BetaMessage, OutputT]: ...
 @overload
 def stream_text(
-    source: AsyncBetaSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[BetaMessageParams]
+    source: AsyncBetaSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[BetaStreamParams]
 ) -> AsyncTextStream[BetaMessage, OutputT]: ...
 @overload
 def stream_text(source: SyncOpened, **options: Unpack[StreamOptions]) -> TextStream[Message]: ...
@@ -80,19 +81,19 @@ def stream_text(source: Any, **params: Any) -> Any:
 
 @overload
 def stream_events(
-    source: SyncSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[MessageParams]
+    source: SyncSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[StreamParams]
 ) -> EventStream[RawMessageStreamEvent, Message, OutputT]: ...
 @overload
 def stream_events(
-    source: AsyncSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[MessageParams]
+    source: AsyncSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[StreamParams]
 ) -> AsyncEventStream[RawMessageStreamEvent, Message, OutputT]: ...
 @overload
 def stream_events(
-    source: SyncBetaSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[BetaMessageParams]
+    source: SyncBetaSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[BetaStreamParams]
 ) -> EventStream[BetaRawMessageStreamEvent, BetaMessage, OutputT]: ...
 @overload
 def stream_events(
-    source: AsyncBetaSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[BetaMessageParams]
+    source: AsyncBetaSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[BetaStreamParams]
 ) -> AsyncEventStream[BetaRawMessageStreamEvent, BetaMessage, OutputT]: ...
 @overload
 def stream_events(
@@ -126,7 +127,7 @@ def collect(
     on_error: Choice = ...,
     on_interrupt: Choice = ...,
     output_format: type[OutputT] | None = ...,
-    **params: Unpack[MessageParams],
+    **params: Unpack[StreamParams],
 ) -> StreamResult[Message, OutputT]: ...
 @overload
 def collect(
@@ -134,7 +135,7 @@ def collect(
     *,
     on_error: Choice = ...,
     output_format: type[OutputT] | None = ...,
-    **params: Unpack[MessageParams],
+    **params: Unpack[StreamParams],
 ) -> Coroutine[Any, Any, StreamResult[Message, OutputT]]: ...
 @overload
 def collect(
@@ -143,7 +144,7 @@ def collect(
     on_error: Choice = ...,
     on_interrupt: Choice = ...,
     output_format: type[OutputT] | None = ...,
-    **params: Unpack[BetaMessageParams],
+    **params: Unpack[BetaStreamParams],
 ) -> StreamResult[BetaMessage, OutputT]: ...
 @overload
 def collect(
@@ -151,7 +152,7 @@ def collect(
     *,
     on_error: Choice = ...,
     output_format: type[OutputT] | None = ...,
-    **params: Unpack[BetaMessageParams],
+    **params: Unpack[BetaStreamParams],
 ) -> Coroutine[Any, Any, StreamResult[BetaMessage, OutputT]]: ...
 @overload
 def collect(
@@ -187,7 +188,7 @@ def collect(source: Any, *, on_error: Any = "raise", on_interrupt: Any = None, *
     return _drain(TextStream(found, options), on_error, on_interrupt)
 
 
-def streamed(create: CreateT, **options: Any) -> CreateT:
+def streamed(create: CreateT, **options: Unpack[OpenOptions]) -> CreateT:
     """Wrap a `messages.create`: same arguments, same `Message` back, streamed underneath.
 
     `options` are those of `stream_text`, with `retries`. A call that passes `stream=True` itself is handed on

@@ -77,11 +77,16 @@ class StreamOptions(TypedDict, total=False):
     """What stands between two texts that had a block of another kind between them. A blank line by default."""
 
 
-class RequestOptions(StreamOptions, total=False):
-    """The options of a stream that streamkit opens, and what the SDK takes beside the request's body."""
+class OpenOptions(StreamOptions, total=False):
+    """The options of a stream that streamkit opens itself."""
 
     retries: int | None
     """How often a stream that fails before its first content is opened again; by default the client's `max_retries`."""
+
+
+class SDKOptions(TypedDict, total=False):
+    """What the SDK takes beside the request's body."""
+
     extra_headers: Mapping[str, str | anthropic.Omit] | None
     extra_query: Mapping[str, object] | None
     extra_body: object | None
@@ -89,9 +94,17 @@ class RequestOptions(StreamOptions, total=False):
     """Seconds; the SDK's own timeout, which ends a silent line."""
 
 
-class MessageParams(CreateParams, RequestOptions, total=False):
+class MessageParams(CreateParams, SDKOptions, total=False):
     """Everything that a stable request takes as keywords, but `output_format`."""
 
 
-class BetaMessageParams(BetaCreateParams, RequestOptions, total=False):
+class BetaMessageParams(BetaCreateParams, SDKOptions, total=False):
     """Everything that a beta request takes as keywords, but `output_format`."""
+
+
+class StreamParams(MessageParams, OpenOptions, total=False):
+    """A stable request, and how it is streamed."""
+
+
+class BetaStreamParams(BetaMessageParams, OpenOptions, total=False):
+    """A beta request, and how it is streamed."""

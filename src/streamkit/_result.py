@@ -128,17 +128,17 @@ class StreamResult(Generic[MessageT, OutputT]):
         error = self.error
         if isinstance(error, StreamError):
             _, (kind, args, state, _), *_ = error.__reduce__()
-            return _rebuild_with_error, (self.to_state(), kind, args, state)
-        return StreamResult.from_state, (self.to_state(), _picklable(error))
+            return _rebuild_with_error, (self.__getstate__(), kind, args, state)
+        return restore, (self.__getstate__(), _picklable(error))
 
-    def to_state(self) -> dict[str, Any]:
-        """All fields but the error, for pickling."""
+    def __getstate__(self) -> dict[str, Any]:
+        # All fields but the error, which may refer back to this result.
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "error"}
 
-    @classmethod
-    def from_state(cls, state: dict[str, Any], error: BaseException | None) -> StreamResult[Any, Any]:
-        """The counterpart of `to_state`."""
-        return cls(**state, error=error)
+
+def restore(state: dict[str, Any], error: BaseException | None) -> StreamResult[Any, Any]:
+    """A result from its pickled state."""
+    return StreamResult(**state, error=error)
 
 
 def _rebuild_with_error(

@@ -58,7 +58,8 @@ class SyncStream(
             self._turn.release()
         return self
 
-    def __iter__(self) -> Self:
+    # Not `Self`: type checkers give `yield from` its value only where this says `Generator`.
+    def __iter__(self) -> Generator[ItemT, None, StreamResult[MessageT, OutputT]]:
         return self
 
     def __next__(self) -> ItemT:

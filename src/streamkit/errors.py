@@ -62,7 +62,7 @@ class StreamError(anthropic.APIError):
     def __reduce__(self) -> tuple[Any, ...]:
         result = getattr(self, "result", None)
         state = {name: value for name, value in self.__dict__.items() if name not in _NEVER_PICKLED}
-        return rebuild, (type(self), self.args, state, None if result is None else result.to_state())
+        return rebuild, (type(self), self.args, state, None if result is None else result.__getstate__())
 
 
 class StreamConnectionError(StreamError, anthropic.APIConnectionError):
@@ -127,7 +127,7 @@ def rebuild(kind: type[StreamError], args: tuple[Any, ...], state: dict[str, Any
     error.args = args
     error.__dict__.update(state)
     if result is not None:
-        from ._result import StreamResult  # noqa: PLC0415 - the result refers to its error, and the error to it
+        from ._result import restore  # noqa: PLC0415 - the result refers to its error, and the error to it
 
-        error.result = StreamResult.from_state(result, error)
+        error.result = restore(result, error)
     return error

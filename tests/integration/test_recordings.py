@@ -34,6 +34,8 @@ BETA_ONLY = "a block that only the beta client knows: the stable SDK does not ap
 CUT = "cut before the end of the message, which the SDK reports as success"
 SAYS_ERROR = "an `error` event: the SDK raises a bare APIStatusError, streamkit a StreamAPIError that is one"
 
+NEWEST = tuple(int(part) for part in anthropic.__version__.split(".")[:2]) >= (2, 12)
+
 # Where streamkit and the newest SDK differ, because the SDK is wrong there; by the start of the file's name.
 # "stable" and "beta" is the client, "message" the final message, "events" the raw events.
 EXPECTED: dict[tuple[str, str], str] = {
@@ -48,10 +50,12 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("beta_compaction.sse", "stable message"): BETA_ONLY,
     ("beta_mcp.sse", "stable message"): BETA_ONLY,
 }  # fmt: skip
+if not NEWEST:
+    EXPECTED["0136", "*"] = "older SDKs do not know the fallback block, and keep the first model's name"
+    EXPECTED["unknown_things.sse", "events"] = "older SDKs drop events of an unknown type"
 
 # What SDKs older than the newest do not accumulate or do not know; compared without these, and without None.
 OLDER_SDKS_LACK = {"stop_details", "output_tokens_details", "container", "encrypted_content", "iterations"}
-NEWEST = tuple(int(part) for part in anthropic.__version__.split(".")[:2]) >= (2, 12)
 
 
 def recordings() -> list[Path]:
@@ -206,7 +210,7 @@ def test_same_as_the_sdk(path: Path, client: anthropic.Anthropic) -> None:
                 reason = differs(path, kind, what.removeprefix("bare-"))
                 if reason is None:
                     assert same(answer, wanted), f"{source} {kind} {name}: {answer!r} is not the SDK's {wanted!r}"
-                elif way == "by bytes":
+                elif way == "by bytes" and NEWEST:
                     assert not same(answer, wanted), f"{source} {kind} {name} is the SDK's after all: {reason}"
 
 

@@ -102,24 +102,6 @@ def test_no_module_is_longer_than_500_lines() -> None:
     assert long == {}
 
 
-def test_the_library_stays_small() -> None:
-    """About 1,500 lines that are neither blank, comment nor docstring, without `testing`."""
-    count = 0
-    for path in FILES:
-        if path.name in ("testing.py", "_server.py", "_replies.py"):
-            continue
-        tree = parsed(path)
-        strings = [
-            node.value
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        ]
-        silent = {line for node in strings for line in range(node.lineno, int(node.end_lineno or 0) + 1)}
-        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-            count += bool(line.strip()) and not line.strip().startswith("#") and number not in silent
-    assert 500 < count <= 1800
-
-
 def test_no_assert_statements() -> None:
     """`python -O` takes them away: misuse is an exception."""
     for path in FILES:

@@ -26,7 +26,7 @@ from streamkit import (
     stream_text,
 )
 from streamkit.testing import Reply, serve
-from tests.conftest import PARAMS, STOP, closed, delta, ending, opened, start, text, tool, tool_input
+from tests.conftest import PARAMS, STOP, closed, delta, ending, opened, sdk, start, text, tool, tool_input
 
 KEY = "sk-ant-very-secret-key"
 HELLO = (start(), opened(), text("Hello "), text("there"))
@@ -51,7 +51,7 @@ class Local(Exception):  # noqa: N818
 def read(*events: dict[str, Any], reply: Reply | None = None, beta: bool = False, **options: Any) -> StreamResult:
     """The result of a body of these events."""
     with serve(reply or Reply.events(*events)) as server:
-        client = server.client(api_key=KEY, max_retries=0)
+        client = sdk(server, api_key=KEY)
         source: Any = client.beta.messages if beta else client
         return collect(source, on_error="return", retries=0, **{**PARAMS, **options})
 
@@ -59,7 +59,7 @@ def read(*events: dict[str, Any], reply: Reply | None = None, beta: bool = False
 def ended_by(raised: BaseException, *events: dict[str, Any]) -> StreamResult:
     """The result of a stream in whose loop something was raised."""
     with serve(Reply.events(*(events or WHOLE))) as server:
-        stream = stream_text(server.client(api_key=KEY), **PARAMS)
+        stream = stream_text(sdk(server, api_key=KEY), **PARAMS)
         with pytest.raises(type(raised)):  # noqa: PT012
             with stream:
                 next(stream)
@@ -71,7 +71,7 @@ def again(result: StreamResult) -> StreamResult:
     """Through a pickle, of each protocol, which must not hold the key."""
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         data = pickle.dumps(result, protocol)
-        assert KEY.encode() not in data
+        assert KEY.encode() not in data, "a pickle holds the key"
         back = pickle.loads(data)  # noqa: S301
     assert type(back) is StreamResult
     for field in dataclasses.fields(result):
@@ -248,7 +248,7 @@ def test_a_pickle_of_each_error_and_its_result(kind: type[StreamError]) -> None:
     assert type(error) is kind
     assert result.text == "Hello there"
     assert error.result is result
-    assert error.request.headers["x-api-key"] == KEY, "while it lives, it has the request, as the SDK's errors do"
+    assert KEY in str(dict(error.request.headers)), "while it lives, it has the request, as the SDK's errors do"
 
     back = again(result)
     assert type(back.error) is kind
@@ -256,7 +256,7 @@ def test_a_pickle_of_each_error_and_its_result(kind: type[StreamError]) -> None:
     assert repr(back) == repr(result)
 
     for data in (pickle.dumps(error), pickle.dumps({"jobs": [error, result]})):
-        assert KEY.encode() not in data
+        assert KEY.encode() not in data, "a pickle holds the key"
     loaded = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert (str(loaded), loaded.args, loaded.retryable) == (str(error), error.args, error.retryable)
     assert (loaded.message, loaded.body) == (error.message, error.body)
@@ -271,13 +271,13 @@ def test_a_pickle_of_each_error_and_its_result(kind: type[StreamError]) -> None:
 def api_status_error() -> anthropic.APIStatusError:
     with serve(Reply.http_error(429)) as server:
         with pytest.raises(anthropic.RateLimitError) as caught:
-            server.client(api_key=KEY, max_retries=0).messages.create(**PARAMS)
+            sdk(server, api_key=KEY).messages.create(**PARAMS)
     return caught.value
 
 
 def api_timeout_error() -> anthropic.APITimeoutError:
     with serve(Reply.text("x").stall(after_events=0)) as server:
-        client = server.client(api_key=KEY, max_retries=0, timeout=0.05)
+        client = sdk(server, api_key=KEY, timeout=0.05)
         with pytest.raises(anthropic.APITimeoutError) as caught:
             client.messages.create(**PARAMS)
     return caught.value
@@ -319,7 +319,7 @@ def test_a_pickle_with_a_foreign_error_that_has_no_pickle() -> None:
 
 def test_a_pickle_of_a_running_stream_and_of_one_that_never_began() -> None:
     with serve(Reply.events(*WHOLE)) as server:
-        stream = stream_text(server.client(api_key=KEY), **PARAMS)
+        stream = stream_text(sdk(server, api_key=KEY), **PARAMS)
         before = again(stream.result)
         assert (before.status, before.message, before.text, before.attempts) == ("streaming", None, "", 0)
         assert (before.usage.input_tokens, before.usage.output_tokens, before.usage_final) == (0, 0, False)
@@ -438,7 +438,7 @@ def test_interrupted_mid_way_and_never_answered() -> None:
     assert result.new_messages() == [{"role": "assistant", "content": [{"type": "text", "text": "Hello "}]}]
     assert read(start()).new_messages() == []
     with serve(Reply.http_error(400)) as server:
-        stream = stream_text(server.client(), **PARAMS)
+        stream = stream_text(sdk(server), **PARAMS)
         with pytest.raises(anthropic.BadRequestError):
             stream.open()
     assert stream.result.new_messages() == []
@@ -448,5 +448,5 @@ def test_the_history_is_accepted_again_by_the_sdk() -> None:
     """What `new_messages` gives goes out as JSON, as it is."""
     result = read(start(), *THOUGHT, *SAID, closed(1), *USE, ending("tool_use"), STOP)
     with serve(Reply.text("x")) as server:
-        collect(server.client(), **{**PARAMS, "messages": [*PARAMS["messages"], *result.new_messages()]})
+        collect(sdk(server), **{**PARAMS, "messages": [*PARAMS["messages"], *result.new_messages()]})
         assert server.requests[0].json["messages"][1] == {"role": "assistant", "content": [HM, A, USED]}

@@ -224,11 +224,6 @@ def test_an_event_that_says_error_in_plain_words() -> None:
     assert events == [{"type": "error", "error": {"type": "api_error", "message": "upstream gone"}}]
 
 
-def test_an_event_that_says_error_in_another_encoding() -> None:
-    events = whole(b"event: error\ndata: upstream \xff gone\n\n")
-    assert events == [{"type": "error", "error": {"type": "api_error", "message": "upstream � gone"}}]
-
-
 @pytest.mark.parametrize(
     ("data", "said"),
     [

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Run the tests against the wheel, on the oldest and the newest Python that are installed and the oldest and the newest
+# SDK that are allowed. `MATRIX=full` adds the Pythons in between and the SDKs at each change of its major version.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+uv build --quiet --wheel --out-dir "$work/dist"
+
+find_python() { uv python find --no-python-downloads --no-project "$1" 2>/dev/null || true; }
+pythons=()
+for version in 3.10 3.11 3.12 3.13 3.14; do
+  [ -n "$(find_python "$version")" ] && pythons+=("$version")
+done
+sdks=("anthropic==0.80.0" "anthropic<3")
+if [ "${MATRIX:-}" = full ]; then
+  sdks=("anthropic==0.80.0" "anthropic<1" "anthropic==1.0.0" "anthropic<2" "anthropic<3")
+else
+  pythons=("${pythons[0]}" "${pythons[-1]}")
+fi
+
+for version in "${pythons[@]}"; do
+  for sdk in "${sdks[@]}"; do
+    echo "-- Python $version, $sdk"
+    env="$work/$version-$sdk"
+    uv venv --quiet --python "$(find_python "$version")" "$env"
+    uv pip install --quiet --python "$env" "$work"/dist/*.whl "$sdk"
+    uv pip install --quiet --python "$env" --group test
+    "$env/bin/python" -m pytest -q -p no:cacheprovider
+  done
+done
