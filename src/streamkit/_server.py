@@ -146,8 +146,8 @@ class Server:
         if not self._replies:
             raise ValueError("serve() needs at least one reply, such as Reply.text('...')")
         self.requests: list[Request] = []
-        self.connections = 0
-        self.url = ""
+        self.connections: int = 0
+        self.url: str = ""
         self._used = 0
         self._lock = threading.Lock()
         self._closing = threading.Event()

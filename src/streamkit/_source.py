@@ -61,11 +61,11 @@ class Source:
         output_format: Any = None,
         lives_on: bool = False,
     ) -> None:
-        self.prepare = prepare
-        self.is_async = is_async
-        self.retries = retries
-        self.output_format = output_format
-        self.lives_on = lives_on
+        self.prepare: Callable[[], Callable[[], Any]] = prepare
+        self.is_async: bool = is_async
+        self.retries: int | None = retries
+        self.output_format: Any = output_format
+        self.lives_on: bool = lives_on
 
 
 def resolve(source: Any, params: Mapping[str, Any]) -> Source:

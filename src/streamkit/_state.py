@@ -17,11 +17,11 @@ import pydantic
 
 from ._message import Block, MessageBuilder
 from ._result import InvalidToolInput, Status, StreamResult, Timing
+from ._sinks import SinkSet
 from ._source import Reading, Source, api_error, explain, make_message, make_usage, truncated
 from ._wake import NEVER, Waker
 from ._wire import WireError
 from .errors import StreamError, StreamTimeoutError
-from .sinks import SinkSet
 
 
 @dataclass(frozen=True)

@@ -54,10 +54,10 @@ class StreamError(anthropic.APIError):
 
     def __init__(self, message: str, *, response: Any = None, body: object = None) -> None:
         Exception.__init__(self, message)
-        self.message = message
-        self.body = body
+        self.message: str = message
+        self.body: object = body
         # As in the SDK: typed as present, and here absent only when the stream had no HTTP response.
-        self.request = getattr(response, "request", None)  # type: ignore[assignment] # pyright: ignore[reportAttributeAccessIssue]
+        self.request: Any = getattr(response, "request", None)
 
     def __reduce__(self) -> tuple[Any, ...]:
         result = getattr(self, "result", None)
@@ -105,10 +105,10 @@ class StreamAPIError(StreamError, anthropic.APIStatusError):
         super().__init__(message, response=response, body=body)
         kind = dig(body, "error", "type")
         self.type: Any = kind if isinstance(kind, str) else None
-        self.status_code = _STATUS.get(str(kind), 500)
-        self.retryable = self.type in _RETRYABLE
+        self.status_code: int = _STATUS.get(str(kind), 500)
+        self.retryable: bool = self.type in _RETRYABLE
         if response is None:
-            self.request_id = None
+            self.request_id: str | None = None
 
 
 class StreamProtocolError(StreamError):
@@ -122,8 +122,8 @@ def dig(value: Any, *path: str) -> Any:
     return value  # pyright: ignore[reportUnknownVariableType]
 
 
-def rebuild(kind: type[StreamError], args: tuple[Any, ...], state: dict[str, Any], result: Any) -> StreamError:
-    error = kind.__new__(kind)
+def rebuild(kind: Any, args: tuple[Any, ...], state: dict[str, Any], result: Any) -> StreamError:
+    error: StreamError = kind.__new__(kind)
     error.args = args
     error.__dict__.update(state)
     if result is not None:

@@ -21,7 +21,7 @@ from streamkit._server import Request, Server, serve
 from streamkit.sinks import AsyncSink, Sink
 
 if TYPE_CHECKING:
-    from streamkit.sinks import AnySink, SinkOrFactory
+    from streamkit.sinks import AsyncSink, Sink, SinkOrFactory
 
 __all__ = ["Reply", "Request", "Server", "check_sink", "record", "serve"]
 
@@ -105,7 +105,7 @@ async def _run_async(server: Server, sink: AsyncSink, name: str) -> None:
             await collect(client, sinks=sink, on_error="return", model="claude-test", max_tokens=100, messages=[])
 
 
-def _watched(sink: AnySink, raised: list[Exception]) -> AnySink:
+def _watched(sink: Sink | AsyncSink, raised: list[Exception]) -> Sink | AsyncSink:
     """Make a sink that hands everything on, and notes what `finish` raises: a stream that failed before hides that."""
 
     def finish(result: Any) -> None:
@@ -132,7 +132,7 @@ def _watched(sink: AnySink, raised: list[Exception]) -> AnySink:
     return watched
 
 
-def _stream_through(sink: AnySink, reply: Reply, name: str) -> Exception | None:
+def _stream_through(sink: Sink | AsyncSink, reply: Reply, name: str) -> Exception | None:
     """Run one stream through the sink. Returns what the sink raised."""
     raised: list[Exception] = []
     watched = _watched(sink, raised)
@@ -183,6 +183,6 @@ def check_sink(sink: SinkOrFactory) -> None:
         _check_shape(made)
         if isinstance(made, AsyncSink) and _in_event_loop():
             raise RuntimeError("check_sink runs an AsyncSink in an event loop of its own: call it from plain code")
-        raised = _stream_through(cast("AnySink", made), reply, name)
+        raised = _stream_through(cast("Sink | AsyncSink", made), reply, name)
         if raised is not None:
             raise AssertionError(f"{type(made).__name__} raised {raised!r} during {name}") from raised

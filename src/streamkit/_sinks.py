@@ -1,0 +1,91 @@
+"""The sinks of one stream: who listens to what, who is in use, and who is finished."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from operator import methodcaller
+from typing import TYPE_CHECKING, Any
+
+from .sinks import AsyncSink, Sink, SinkOrFactory
+
+if TYPE_CHECKING:
+    from ._result import StreamResult
+
+
+class SinkSet:
+    """The sinks of one stream: which listens to what, and who is finished.
+
+    Raises `TypeError` for what is no sink, and for an `AsyncSink` on a sync stream.
+    """
+
+    __slots__ = ("_finishing", "_sinks", "any_async", "bodies", "event", "text", "thinking")
+
+    def __init__(self, sinks: SinkOrFactory | Iterable[SinkOrFactory] | None, *, is_async: bool) -> None:
+        self._sinks: list[Sink | AsyncSink] = [_make(sink) for sink in _listed(sinks)]
+        for sink in self._sinks:
+            if isinstance(sink, AsyncSink) and not is_async:
+                raise TypeError(
+                    f"{type(sink).__name__} is an AsyncSink and this stream is sync: "
+                    "use a Sink, or hand in an async client"
+                )
+        self.text: list[Callable[[str], Any]] = [sink.write for sink in self._sinks if _overrides(sink, "write")]
+        self.thinking: list[Callable[[str], Any]] = [
+            sink.thinking for sink in self._sinks if _overrides(sink, "thinking")
+        ]
+        self.event: list[Callable[[Any], Any]] = [sink.event for sink in self._sinks if _overrides(sink, "event")]
+        # `streamkit.testing.record` keeps the body's bytes.
+        found = [getattr(sink, "_streamkit_body", None) for sink in self._sinks]
+        self.bodies: list[Callable[[bytes | None], None]] = [keep for keep in found if keep is not None]
+        self.any_async: bool = any(isinstance(sink, AsyncSink) for sink in self._sinks)
+        self._finishing: Iterator[object] | None = None
+
+    def claim(self) -> None:
+        """Take the sinks for one stream. Raises `RuntimeError` when one is in use already."""
+        for sink in self._sinks:
+            if not sink.shareable and _in_use.setdefault(id(sink), self) is not self:
+                raise RuntimeError(
+                    f"{type(sink).__name__} is in use by another stream: give each stream its own, "
+                    "for example by handing in the class or a function that makes one"
+                )
+
+    def finishing(self, result: StreamResult[Any, Any]) -> Iterator[Awaitable[None] | None]:
+        """Each step calls `finish` of one more sink; the same iterator each time, so that no sink is called twice."""
+        if self._finishing is None:
+            # A `map` over C: between taking the next sink and calling it, no interrupt can come in between.
+            # A sink that is in use by another stream is that stream's to finish.
+            ours = [sink for sink in self._sinks if sink.shareable or _in_use.setdefault(id(sink), self) is self]
+            self._finishing = map(methodcaller("finish", result), ours)
+        return self._finishing  # type: ignore[return-value]
+
+    def release(self) -> None:
+        """Give the sinks back."""
+        for sink in self._sinks:
+            if _in_use.get(id(sink)) is self:
+                del _in_use[id(sink)]
+
+
+# Which stream uses which sink. `setdefault` claims one in a single step, whatever other threads do.
+_in_use: dict[int, SinkSet] = {}
+
+
+def _listed(sinks: Any) -> list[Any]:
+    if sinks is None:
+        return []
+    if isinstance(sinks, (Sink, AsyncSink)) or callable(sinks):
+        return [sinks]
+    try:
+        return list(sinks)
+    except TypeError:
+        raise TypeError(f"sinks= takes a sink, a function that makes one, or several of them, not {sinks!r}") from None
+
+
+def _make(sink: Any) -> Sink | AsyncSink:
+    made = sink() if callable(sink) and not isinstance(sink, (Sink, AsyncSink)) else sink
+    if not isinstance(made, (Sink, AsyncSink)):
+        raise TypeError(f"{made!r} is no sink: subclass streamkit.Sink, or use CallbackSink(on_text=...)")
+    return made
+
+
+def _overrides(sink: Sink | AsyncSink, name: str) -> bool:
+    base = AsyncSink if isinstance(sink, AsyncSink) else Sink
+    return getattr(getattr(sink, name), "__func__", None) is not getattr(base, name)
