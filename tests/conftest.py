@@ -106,3 +106,8 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 def recorded(request: pytest.FixtureRequest) -> Path:
     """Each recorded body."""
     return request.param
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """A name that is the same in every process, for values whose `repr` tells where in memory they are."""
+    return type(val).__name__ if " at 0x" in repr(val) else None

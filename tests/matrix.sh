@@ -27,6 +27,6 @@ for version in "${pythons[@]}"; do
     uv venv --quiet --python "$(find_python "$version")" "$env"
     uv pip install --quiet --python "$env" "$work"/dist/*.whl "$sdk"
     uv pip install --quiet --python "$env" --group test
-    "$env/bin/python" -m pytest -q -p no:cacheprovider
+    "$env/bin/python" -m pytest -p no:cacheprovider
   done
 done

@@ -47,7 +47,7 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
                 self._refuse_reading()
             elif self._state.reading is None and self._state.waker.reason is None:
                 await self._connect()
-                if self._state.failure is not None and not self._state.retrying:
+                if self._state.failure is not None:
                     raise self._state.failure
         except BaseException as error:
             await self._abandon(error)
@@ -277,19 +277,27 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
             raise failure
 
     def _drop(self) -> None:
-        """Close the connection where nothing can be awaited: in the loop, or at the socket."""
-        self._state.waker.wake("cancel")
-        self._state.waker.retire()
-        self._state.sinks.release()
-        loop, layers = self._loop, [self._body, *self._slot]
+        """End where nothing can be awaited: here what needs no loop, and in the loop, if it runs, the rest."""
+        state = self._state
+        state.waker.wake("cancel")
+        finishing = state.sinks.finishing(state.finish("interrupted", None, time.monotonic()))
+        state.sinks.release()
+        later = [answer for answer in finishing if inspect.isawaitable(answer)]
+        layers = [layer for layer in (self._body, *self._slot) if layer is not None]
         self._slot, self._body = [], None
+        loop = self._loop
 
-        async def close() -> None:
+        async def end() -> None:
             for layer in layers:
                 await (getattr(layer, "aclose", None) or layer.close)()
+            for answer in later:
+                await answer
 
         if loop is not None and loop.is_running():
-            loop.call_soon_threadsafe(lambda: loop.create_task(close()))
+            loop.call_soon_threadsafe(lambda: loop.create_task(end()))
+        else:
+            for answer in later:
+                getattr(answer, "close", bool)()  # a coroutine that is never awaited would warn
 
 
 class AsyncTextStream(AsyncBaseStream[str, MessageT, OutputT]):

@@ -62,6 +62,7 @@ class TextBuffer:
             text, folded, rest = self._cache.pop()
         except IndexError:  # the first time, or another thread has it
             text, folded, rest = "", 0, 0
+        long, short = self._parts  # again: now they are no older than what was taken
         start = len(text) - rest
         tail = "".join(long[folded:])
         text += tail[rest:] if folded < len(long) else ""
@@ -78,35 +79,39 @@ class Block:
 
     def __init__(self, data: dict[str, Any], *, closed: bool = False) -> None:
         self.data = data
-        self.kind: str = data.get("type", "")
+        self.kind = str(data.get("type", ""))
         self.pieces = TextBuffer()  # what deltas added: text, thinking or JSON, by kind
         self.closed = closed
         self.speaks = False  # it gave text before, so that no separator is due
         self.raw: str | None = None  # the input as it arrived, if it does not parse
+        if self.kind in ("text", "thinking"):
+            _string(data.get(self.kind) or "")
 
     def snapshot(self, partial_mode: Any = True) -> dict[str, Any]:
         """The block in the API's form, as far as it arrived."""
-        data = dict(self.data)
+        closed, data = self.closed, dict(self.data)  # in this order: `close` sets them in the other
         if not self.pieces:
             return data
         added = str(self.pieces)
         if self.kind == "thinking":
             data["thinking"] = (data.get("thinking") or "") + added
         elif self.kind in _TOOL_USES:
-            if not self.closed:
+            if not closed:
                 data["input"] = _parse_input(added, partial_mode)[0]
         else:
-            data["text"] = (data.get("text") or "") + added
+            before = data.get("text")  # of a block of an unknown kind it may be anything
+            data["text"] = before + added if isinstance(before, str) else added
         return data
 
     def close(self, partial_mode: Any = True) -> None:
         """The block is whole: join and parse its input, once."""
-        self.closed = True
         if self.kind in _TOOL_USES and self.pieces:
             added = str(self.pieces)
             if added:
-                self.data["input"], whole = _parse_input(added, partial_mode)
+                value, whole = _parse_input(added, partial_mode)
                 self.raw = None if whole else added
+                self.data["input"] = value
+        self.closed = True  # last: another thread may look at any moment
 
 
 class MessageBuilder:
@@ -155,6 +160,7 @@ class MessageBuilder:
                 self._message_delta(event)
             elif kind == "message_stop":
                 self._need_start()
+                self._close_all()
                 self.stopped = True
         except KeyError as error:
             raise WireError(self._out_of_order(kind, event, error)) from error
@@ -216,11 +222,12 @@ class MessageBuilder:
             raise WireError("a second 'message_start' before the end of the message")
         head = {**message}
         content: list[dict[str, Any]] = head.pop("content", None) or []
+        blocks = [Block(dict(data), closed=True) for data in content]
         self.usage = dict(head.pop("usage", None) or {})
         self.head = head
         text = thinking = ""
-        for index, data in enumerate(content):
-            block = self._by_index[index] = Block(dict(data), closed=True)
+        for index, block in enumerate(blocks):
+            self._by_index[index] = block
             self.blocks.append(block)
             spoken, thought = self._first_words(block)
             text, thinking = text + spoken, thinking + thought
@@ -270,6 +277,9 @@ class MessageBuilder:
         delta = event["delta"]
         for name in ("stop_reason", "stop_sequence", "stop_details"):
             head[name] = delta.get(name, head.get(name))
+        if head["stop_reason"] is not None:
+            _string(head["stop_reason"])
+            self._close_all()
         self.stop_reason = head["stop_reason"]
         if delta.get("container") is not None:
             head["container"] = delta["container"]
@@ -284,6 +294,12 @@ class MessageBuilder:
             for name in _BETA_FIELDS:
                 if event.get(name) is not None:
                     head[name] = event[name]
+
+    def _close_all(self) -> None:
+        """The message is at its end, and so is each block, also where its own end never came."""
+        for block in self.blocks:
+            if not block.closed:
+                block.close(self._partial_mode)
 
     def _need_start(self) -> None:
         if self.head is None:

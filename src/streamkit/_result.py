@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
+import io
+from collections.abc import Set
 from dataclasses import dataclass, fields
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, cast
 
@@ -81,6 +82,8 @@ class StreamResult(Generic[MessageT, OutputT]):
     """How many requests were sent."""
     request_id: str | None
     """The API's id of the request, from the response's headers."""
+    _open: frozenset[int] | None = None
+    """Where in the message the blocks stand whose end had not arrived; `None` for the last one."""
 
     @property
     def ok(self) -> bool:
@@ -104,9 +107,10 @@ class StreamResult(Generic[MessageT, OutputT]):
             return []
         content = _acceptable(
             [block.to_dict(mode="json", warnings=False) for block in self.message.content],
-            unparsed={item.block.id for item in self.invalid_tool_input},
+            unparsed=[getattr(item.block, "id", None) for item in self.invalid_tool_input],
+            unfinished={len(self.message.content) - 1} if self._open is None else self._open,
             whole=self.status == "complete",
-            paused=self.stop_reason in _PAUSED,
+            goes_on=self.stop_reason in _PAUSED or self.stop_reason == "tool_use",
         )
         return [cast("MessageParam", {"role": "assistant", "content": content})] if content else []
 
@@ -149,11 +153,22 @@ def _rebuild_with_error(
 
 def _picklable(error: BaseException | None) -> BaseException | None:
     """The error itself where it can go into a pickle and holds no request, else a `StreamError` with its words."""
+    import pickle  # noqa: PLC0415 - 4 ms that only those who pickle need to spend
+
+    class Careful(pickle.Pickler):
+        """Refuses the SDK's own errors, and requests, at any depth: they hold the key."""
+
+        def persistent_id(self, obj: Any) -> None:
+            module = type(obj).__module__.partition(".")[0]
+            if module in ("anthropic", "httpx", "httpx2"):
+                raise TypeError(f"{type(obj).__name__} stays out of every pickle")
+
     if error is None:
         return None
     if not isinstance(error, anthropic.APIError):  # the SDK's own hold the request, and so the key
         try:
-            pickle.loads(pickle.dumps(error))  # noqa: S301 - what was pickled in this line
+            Careful(file := io.BytesIO()).dump(error)
+            pickle.loads(file.getvalue())  # noqa: S301 - what was pickled in this line
         except Exception:  # noqa: BLE001, S110 - whatever a foreign class raises, it cannot be pickled
             pass
         else:
@@ -161,13 +176,17 @@ def _picklable(error: BaseException | None) -> BaseException | None:
     return StreamError(f"{type(error).__name__}: {error}")
 
 
-def _acceptable(blocks: list[dict[str, Any]], *, unparsed: set[str], whole: bool, paused: bool) -> list[dict[str, Any]]:
+def _acceptable(
+    blocks: list[dict[str, Any]], *, unparsed: list[Any], unfinished: Set[int], whole: bool, goes_on: bool
+) -> list[dict[str, Any]]:
     """The blocks that the API accepts in a history."""
-    answered = {block.get("tool_use_id") for block in blocks if block["type"].endswith("_tool_result")}
+    # Lists, not sets: what a broken peer sends as an id may not be hashable.
+    kinds = [str(block.get("type")) for block in blocks]
+    answered = [
+        block.get("tool_use_id") for kind, block in zip(kinds, blocks, strict=True) if kind.endswith("_tool_result")
+    ]
     kept: list[dict[str, Any]] = []
-    for position, block in enumerate(blocks):
-        kind = block["type"]
-        last = position == len(blocks) - 1
+    for position, (kind, block) in enumerate(zip(kinds, blocks, strict=True)):
         if kind == "text":
             keep = bool((block.get("text") or "").strip())
         elif kind == "thinking":
@@ -175,11 +194,12 @@ def _acceptable(blocks: list[dict[str, Any]], *, unparsed: set[str], whole: bool
         elif kind == "tool_use":
             keep = whole and block.get("id") not in unparsed
         elif kind in ("server_tool_use", "mcp_tool_use"):
-            keep = block.get("id") in answered or (whole and paused and block.get("id") not in unparsed)
+            # The result of one may come in the next reply: after a pause, or after the client's own tools have run.
+            keep = block.get("id") in answered or (whole and goes_on and block.get("id") not in unparsed)
         else:
-            # Every other kind arrives whole in its first event, but the last one of a stream that broke may
-            # still have waited for deltas.
-            keep = whole or not last or kind.endswith("_tool_result")
+            # Every other kind usually arrives whole in its first event, but may still have waited for deltas.
+            keep = whole or position not in unfinished or kind.endswith("_tool_result")
+            keep = keep and type(block.get("type")) is str
         if keep:
             kept.append(block)
     while kept and kept[-1]["type"] in ("thinking", "redacted_thinking"):

@@ -21,7 +21,9 @@ class SinkSet:
     __slots__ = ("_finishing", "_sinks", "any_async", "bodies", "event", "text", "thinking")
 
     def __init__(self, sinks: SinkOrFactory | Iterable[SinkOrFactory] | None, *, is_async: bool) -> None:
-        self._sinks: list[Sink | AsyncSink] = [_make(sink) for sink in _listed(sinks)]
+        made = [_make(sink) for sink in _listed(sinks)]
+        # One that is named twice is still one sink. By identity, as a sink need not be hashable.
+        self._sinks: list[Sink | AsyncSink] = list({id(sink): sink for sink in made}.values())
         for sink in self._sinks:
             if isinstance(sink, AsyncSink) and not is_async:
                 raise TypeError(
@@ -73,10 +75,9 @@ def _listed(sinks: Any) -> list[Any]:
         return []
     if isinstance(sinks, (Sink, AsyncSink)) or callable(sinks):
         return [sinks]
-    try:
-        return list(sinks)
-    except TypeError:
-        raise TypeError(f"sinks= takes a sink, a function that makes one, or several of them, not {sinks!r}") from None
+    if isinstance(sinks, (str, bytes)) or not hasattr(sinks, "__iter__") or hasattr(sinks, "write"):
+        raise TypeError(f"sinks= takes a sink, a function that makes one, or several of them, not {sinks!r}")
+    return list(sinks)
 
 
 def _make(sink: Any) -> Sink | AsyncSink:

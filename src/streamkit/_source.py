@@ -41,6 +41,11 @@ _TAKES = (
     "or an opened SDK stream"
 )
 
+_RAW_RESPONSE = (
+    "with_raw_response and with_streaming_response are no sources: hand in the client or client.messages; "
+    "the response's headers give stream.request_id"
+)
+
 
 class Source:
     """What was handed in, understood: how to open it, and what may be done with it.
@@ -82,10 +87,7 @@ def resolve(source: Any, params: Mapping[str, Any]) -> Source:
     if not callable(getattr(resource, "create", None)) or isinstance(source, type):
         raise TypeError(_no_source(source))
     if not hasattr(resource, "with_raw_response"):
-        raise TypeError(
-            "with_raw_response and with_streaming_response are no sources: hand in the client or client.messages; "
-            "the response's headers give stream.request_id"
-        )
+        raise TypeError(_RAW_RESPONSE)
     if "stream" in params:
         raise TypeError("stream= is not needed: the request is always streamed")
     output_format = params.get("output_format")
@@ -98,6 +100,8 @@ def resolve(source: Any, params: Mapping[str, Any]) -> Source:
 
 def resolve_call(create: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Source:
     """A source for a call of `messages.create` that somebody else wrote."""
+    if not hasattr(create, "__self__") and _module(create).startswith("anthropic."):
+        raise TypeError(_RAW_RESPONSE)  # a function of the SDK around its method: the response comes back unparsed
     call = partial(create, *args, **{**kwargs, "stream": True})
     is_async = inspect.iscoroutinefunction(inspect.unwrap(create))
     return Source(lambda: call, is_async=is_async, retries=anthropic.DEFAULT_MAX_RETRIES)
@@ -140,6 +144,11 @@ def _opened(source: Any) -> Source | None:
         # The helpers are tested for first: old SDKs warn when one is tested for being a raw stream.
         lives_on=isinstance(source, _ENTERED) or not isinstance(source, (anthropic.Stream, anthropic.AsyncStream)),
     )
+
+
+def _module(function: Any) -> str:
+    """The module that a function was written in, also where it poses as the one that it wraps."""
+    return str(getattr(function, "__globals__", {}).get("__name__", ""))
 
 
 def _no_source(source: Any) -> str:
@@ -236,16 +245,19 @@ def _as_dict(event: Any) -> dict[str, Any] | None:
     kind = getattr(event, "type", None)
     if not isinstance(kind, str):
         raise WireError(f"the stream gave {event!r}, no event")
-    if kind == "content_block_delta":
-        delta = event.delta
-        if delta.type == "text_delta":
-            return {"type": kind, "index": event.index, "delta": {"type": "text_delta", "text": delta.text}}
-        return {"type": kind, "index": event.index, "delta": delta.to_dict(warnings=False)}
-    if kind == "content_block_stop":
-        return {"type": kind, "index": event.index}
-    if kind == "message_stop":
-        return {"type": kind}
-    return None if kind in _DERIVED else dict(event.to_dict(warnings=False))
+    try:
+        if kind == "content_block_delta":
+            delta = event.delta
+            if delta.type == "text_delta":
+                return {"type": kind, "index": event.index, "delta": {"type": "text_delta", "text": delta.text}}
+            return {"type": kind, "index": event.index, "delta": delta.to_dict(warnings=False)}
+        if kind == "content_block_stop":
+            return {"type": kind, "index": event.index}
+        if kind == "message_stop":
+            return {"type": kind}
+        return None if kind in _DERIVED else dict(event.to_dict(warnings=False))
+    except (AttributeError, TypeError) as error:
+        raise WireError(f"a malformed {kind!r} event ({error})") from error
 
 
 @cache

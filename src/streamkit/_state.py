@@ -121,6 +121,8 @@ class StreamState:
         self.halted = False
         if self.waker.reason is not None:  # while the request was on its way
             self.broke(None)
+        elif now >= self.waker.total_at:
+            self.timed_out("total")
 
     def feed(self, chunk: Any, now: float) -> Any:
         """A chunk of the body arrived, or an event where the SDK's events are read. Returns what `pull` does."""
@@ -233,10 +235,13 @@ class StreamState:
         """Give the verdict. The first one stands."""
         if self._final is None:
             self.waker.retire()
+            if status == "interrupted" and self.builder.stopped:  # too late: the message is complete
+                status, error = "complete", None
             self._final = self.snapshot(status, error, now)
             if isinstance(error, StreamError):
                 error.result = self._final
         self.halted = True
+        self.waiting, self.ready = deque(), deque()  # nobody gets what was not handed over by now
         return self._final
 
     def result(self, now: float) -> StreamResult[Any, Any]:
@@ -352,6 +357,7 @@ class StreamState:
             timing=self._timing(now),
             attempts=self.attempts,
             request_id=reading.request_id if reading is not None else None,
+            _open=frozenset(at for at, block in enumerate(builder.blocks) if not block.closed),
         )
 
     def _timing(self, now: float) -> Timing:

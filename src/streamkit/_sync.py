@@ -51,6 +51,8 @@ class SyncStream(
                 self._refuse_reading()
             elif self._state.reading is None and self._state.waker.reason is None:
                 self._connect()
+                if self._state.failure is not None:
+                    raise self._state.failure
         except BaseException as error:
             self._abandon(error)
             raise
@@ -77,6 +79,9 @@ class SyncStream(
                     break
             else:
                 return item  # type: ignore[no-any-return]
+        except StopIteration as error:  # a sink's: it would look like the end
+            self._abandon(error)
+            raise RuntimeError("a sink raised StopIteration") from error
         except BaseException as error:
             self._abandon(error)
             raise

@@ -21,7 +21,8 @@ class Waker:
     __slots__ = ("__weakref__", "_lock", "_over", "_response", "idle_at", "reason", "total_at")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Reentrant: a signal handler may call `cancel` while this thread holds it.
+        self._lock = threading.RLock()
         self._response: Any = None
         self._over = False
         self.reason: Reason | None = None

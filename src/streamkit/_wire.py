@@ -15,6 +15,7 @@ from jiter import from_json
 MAX_EVENT_BYTES = 15 * 2**20
 """The largest event that is accepted, in bytes. A body without line ends must not fill the memory."""
 
+_E = b"e"[0]
 _BOM = b"\xef\xbb\xbf"
 _FIELDS = (b":", b"event:", b"data:", b"id:", b"retry:")
 
@@ -60,7 +61,7 @@ class EventDecoder:
         if self._buffer.find(b"\n\n", max(self._scanned - 1, 0)) < 0:
             self._scanned = len(self._buffer)
             if self._scanned > MAX_EVENT_BYTES:
-                raise WireError(f"an event is larger than {MAX_EVENT_BYTES} bytes")
+                raise _too_large()
             return
         *frames, rest = bytes(self._buffer).split(b"\n\n")
         self._buffer = bytearray(rest)
@@ -83,11 +84,13 @@ class EventDecoder:
     def parse(self, frame: bytes) -> dict[str, Any] | None:
         """The event of a frame, a dict with a `type`; `None` for a frame without data.
 
-        Raises `WireError` for data that is no JSON object.
+        Raises `WireError` for data that is no JSON object, and for an event that came in one chunk and is too large.
         """
+        if len(frame) >= MAX_EVENT_BYTES:  # a line end is what made `feed` refuse it in smaller chunks
+            raise _too_large()
         # The usual frame is an `event:` line and a `data:` line, and the data says all that is needed.
         start = frame.find(b"\ndata: ")
-        usual = start > 0 and frame.startswith(b"event: ") and frame.count(b"\n") == 1
+        usual = start > 0 and frame[0] == _E and frame.count(b"\n") == 1
         data = frame[start + 7 :] if usual else _fields(frame)[0]
         if not data:
             self._note_head(frame)
@@ -98,7 +101,9 @@ class EventDecoder:
             event = _parse_or_explain(data, _fields(frame)[1])
         if type(event) is not dict:
             raise WireError(f"an event is no JSON object: {_excerpt(data)}")
-        if "type" not in event:
+        if type(event.get("type")) is not str:
+            if "type" in event:
+                raise WireError(f"the type of an event is no text: {_excerpt(data)}")
             event["type"] = _fields(frame)[1].decode("utf-8", "replace")
         return event
 
@@ -142,6 +147,10 @@ def parse_json(data: bytes | str) -> Any:
             return json.loads(data)
         except RecursionError:
             raise ValueError("nested too deeply") from None
+
+
+def _too_large() -> WireError:
+    return WireError(f"an event is larger than {MAX_EVENT_BYTES} bytes")
 
 
 def _parse_or_explain(data: bytes, name: bytes) -> Any:

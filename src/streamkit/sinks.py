@@ -80,26 +80,25 @@ class StdoutSink(Sink):
 
     def write(self, text: str) -> None:
         """Write and flush `text`."""
-        if self._in_thinking:
-            self._in_thinking = False
-            text = "\n\n" + text
-        self._put(text)
+        self._put(text, in_thinking=False)
 
     def thinking(self, text: str) -> None:
         """Write and flush the thinking, if it was asked for."""
         if self._thinking:
-            self._in_thinking = True
-            self._put(text)
+            self._put(text, in_thinking=True)
 
     def finish(self, result: StreamResult[Any, Any]) -> None:  # noqa: ARG002 - the text is out already
         """Write `end`, unless the text ended with it or there was none."""
         if self._last and not self._last.endswith(self._end):
-            self._put(self._end)
-        self._last, self._in_thinking = "", False
+            self._put(self._end, in_thinking=self._in_thinking)
+        self._last = ""
 
-    def _put(self, text: str) -> None:
+    def _put(self, text: str, *, in_thinking: bool) -> None:
+        if self._last and in_thinking != self._in_thinking:
+            text = "\n\n" + text
+        self._in_thinking = in_thinking
         # Looked up for each piece, as programs and test runners replace `sys.stdout`; `None` under pythonw.
-        file = self._file or sys.stdout
+        file = sys.stdout if self._file is None else self._file
         if file is None:  # pyright: ignore[reportUnnecessaryComparison]
             return
         try:

@@ -1,5 +1,6 @@
 """The four functions, sync and async, on asyncio and trio, with the SDK's real client over real sockets."""
 
+# ruff: noqa: PT012, PT031 - the whole life of a stream stands under one `raises`
 from __future__ import annotations
 
 import contextlib
@@ -33,7 +34,7 @@ from streamkit import (
     StreamTruncatedError,
     UsageMeter,
 )
-from streamkit.testing import Reply, Server, serve
+from streamkit.testing import Reply, Server, record, serve
 from tests.conftest import (
     BETA,
     FIXTURES,
@@ -95,6 +96,8 @@ class Live:
 
     async def close(self) -> None:
         await self.call("close", "aclose")
+
+    aclose = close
 
     async def __aenter__(self) -> Live:  # noqa: PYI034
         assert await self.call("__enter__", "__aenter__") is self.stream
@@ -408,20 +411,29 @@ async def test_open_once_open_does_nothing(kit: Kit) -> None:
 # Faults.
 
 FAULTS: dict[str, tuple[Reply, type[StreamError], type[Exception], str]] = {
-    "cut": (REPLY.cut(after_events=5), StreamTruncatedError, anthropic.APIConnectionError, "disconnected"),
-    "cut in an event": (REPLY.cut(after_bytes=len(b"".join(REPLY.frames[:5])) + 9), StreamTruncatedError,
-                        anthropic.APIConnectionError, "disconnected"),
-    "reset": (REPLY.reset(after_events=5), StreamConnectionError, anthropic.APIConnectionError, "disconnected"),
-    "error event": (REPLY.error("overloaded_error", after_events=5), StreamAPIError, anthropic.APIStatusError, "failed"),
-    "bad JSON": (REPLY.garbage(b"event: message_delta\ndata: {oops\n\n", after_events=5), StreamProtocolError, anthropic.APIError, "failed"),
-    "bad UTF-8": (REPLY.garbage(b'event: message_delta\ndata: {"a":"\xff"}\n\n', after_events=5), StreamProtocolError, anthropic.APIError, "failed"),
-    "no object": (REPLY.garbage(b"event: message_delta\ndata: []\n\n", after_events=5), StreamProtocolError, anthropic.APIError, "failed"),
-    "out of order": (REPLY.garbage(sse(text("x", 9)), after_events=5), StreamProtocolError, anthropic.APIError, "failed"),
-    "second start": (REPLY.garbage(sse(start()), after_events=5), StreamProtocolError, anthropic.APIError, "failed"),
-    "type no text": (REPLY.garbage(b'data: {"type":["x"]}\n\n' + b'data: oops\n\n', after_events=5), StreamProtocolError,
-                     anthropic.APIError, "failed"),
-    "text no text": (REPLY.garbage(sse(opened(1, text=5)), after_events=5), StreamProtocolError, anthropic.APIError, "failed"),
-}  # fmt: skip
+    name: (reply, kind, sdk_kind, status)
+    for reply, kind, sdk_kind, status, name in [
+        (REPLY.cut(after_events=5), StreamTruncatedError, anthropic.APIConnectionError, "disconnected", "cut"),
+        (
+            REPLY.cut(after_bytes=len(b"".join(REPLY.frames[:5])) + 9),
+            *(StreamTruncatedError, anthropic.APIConnectionError, "disconnected", "cut in an event"),
+        ),
+        (REPLY.reset(after_events=5), StreamConnectionError, anthropic.APIConnectionError, "disconnected", "reset"),
+        (REPLY.error("api_error", after_events=5), StreamAPIError, anthropic.APIStatusError, "failed", "error event"),
+        *(
+            (REPLY.garbage(garbage, after_events=5), StreamProtocolError, anthropic.APIError, "failed", name)
+            for name, garbage in {
+                "bad JSON": b"event: message_delta\ndata: {oops\n\n",
+                "bad UTF-8": b'event: message_delta\ndata: {"a":"\xff"}\n\n',
+                "no object": b"event: message_delta\ndata: []\n\n",
+                "out of order": sse(text("x", 9)),
+                "second start": sse(start()),
+                "type no text": b'data: {"type":["x"]}\n\ndata: oops\n\n',
+                "text no text": sse(opened(1, text=5)),
+            }.items()
+        ),
+    ]
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -431,7 +443,7 @@ async def test_a_fault_after_content(kit: Kit, fault: str) -> None:
     log, pieces = Log(), []
     with serve(reply, REPLY) as server:
         client = kit.client(server)
-        stream = kit.text(client, sinks=log)
+        stream = kit.text(client, sinks=log, retries=2)
         with pytest.raises(sdk_kind) as caught:
             async with stream:
                 async for piece in stream:
@@ -677,7 +689,7 @@ async def _reading_elsewhere(stream: Live) -> AsyncIterator[list[Any]]:
     async def read() -> None:
         if stream.is_async:
             async for item in stream.stream:
-                given.append(item)
+                given.append(item)  # noqa: PERF401
         else:
             await anyio.to_thread.run_sync(drain)
 
@@ -747,8 +759,9 @@ async def test_total_timeout_that_ran_out_while_the_request_was_sent(kit: Kit) -
     failing = Reply.http_error(500, headers={"retry-after": "0.3"})
     with serve(failing, reply) as server:
         stream = kit.text(kit.client(server, max_retries=1), total_timeout=0.1)
-        with pytest.raises(StreamTimeoutError) as caught:
-            await stream.open()
+        async with contextlib.aclosing(stream):
+            with pytest.raises(StreamTimeoutError) as caught:
+                await stream.open()
     assert caught.value.clock == "total"
     assert stream.status == "timed_out"
 
@@ -1387,7 +1400,7 @@ def nothing() -> Iterator[int]:
         ("client", "str is no source"),
         (5, "int is no source"),
         (anthropic, "module is no source"),
-        (anthropic.Anthropic, r"Anthropic is a class: hand in an object, Anthropic\(...\)"),
+        (anthropic.Anthropic, r"Anthropic is a class: hand in an object, Anthropic\(\.\.\.\)"),
         (anthropic.MessageStreamManager, "is a class"),
         (print, "is no source"),
         ([], "list is no source"),
@@ -1417,7 +1430,7 @@ async def test_a_coroutine_is_no_source(kit: Kit) -> None:
 @pytest.mark.parametrize("source", [nothing, lambda: open(__file__, encoding="utf-8")], ids=["generator", "file"])  # noqa: SIM115
 def test_an_iterator_of_something_else(source: Callable[[], Any]) -> None:
     with contextlib.closing(source()) as given:
-        with pytest.raises((TypeError, StreamProtocolError), match="no event|no source"):
+        with pytest.raises((TypeError, StreamProtocolError), match=r"no event|no source"):
             streamkit.collect(given)
 
 
@@ -1552,7 +1565,7 @@ async def test_async_sinks_get_everything_in_order_before_the_consumer_does(kit:
             return
         async with kit.text(server, sinks=sinks) as stream:
             async for piece in stream:
-                calls.append(("loop", "write", piece))
+                calls.append(("loop", "write", piece))  # noqa: PERF401
     of_a = [call[1:] for call in calls if call[0] == "a"]
     assert of_a == [call[1:] for call in calls if call[0] == "b"]
     assert of_a[0] == ("event", "message_start")
@@ -1672,3 +1685,224 @@ async def test_a_coroutine_that_is_closed_while_it_waits_between_events(kit: Kit
         assert await generator.__anext__() == "One "
         await generator.aclose()
     assert (streams[0].status, log.of("finish")) == ("interrupted", ["interrupted"])
+
+
+# What is not the API's own event stream.
+
+
+class StandIn:
+    """Event objects from a list, for programs that test without a server. Calls what is callable."""
+
+    def __init__(self, *items: Any) -> None:
+        self._items = iter(items)
+        self.closed = False
+
+    def __iter__(self) -> StandIn:
+        return self
+
+    def __next__(self) -> Any:
+        for item in self._items:
+            if not callable(item):
+                return item
+            item()
+        raise StopIteration
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class AsyncStandIn(StandIn):
+    def __aiter__(self) -> AsyncStandIn:
+        return self
+
+    async def __anext__(self) -> Any:
+        for item in self:
+            return item
+        raise StopAsyncIteration
+
+    async def close(self) -> None:  # type: ignore[override]
+        self.closed = True
+
+
+def stand_in(kit: Kit, *items: Any) -> Any:
+    return (AsyncStandIn if kit.is_async else StandIn)(*(item if callable(item) else made(item) for item in items))
+
+
+def made(event: dict[str, Any]) -> Any:
+    kinds: dict[str, Any] = {
+        "message_start": anthropic.types.RawMessageStartEvent,
+        "message_delta": anthropic.types.RawMessageDeltaEvent,
+        "message_stop": anthropic.types.RawMessageStopEvent,
+        "content_block_start": anthropic.types.RawContentBlockStartEvent,
+        "content_block_delta": anthropic.types.RawContentBlockDeltaEvent,
+        "content_block_stop": anthropic.types.RawContentBlockStopEvent,
+    }
+    return kinds[event["type"]].construct(**event)
+
+
+async def test_a_stand_in_without_a_response(kit: Kit) -> None:
+    source = stand_in(kit, start(), opened(), text("One "), text("two"), closed(), ending(), STOP)
+    async with kit.text(source) as stream:
+        assert [piece async for piece in stream] == ["One ", "two"]
+    assert (stream.result.ok, stream.request_id, source.closed) == (True, None, True)
+    source = stand_in(kit, start(), opened(), text("One "))
+    with pytest.raises(StreamTruncatedError):
+        await kit.collect(source)
+    assert source.closed
+
+
+@pytest.mark.parametrize("after", [(), (text("two"),)], ids=["at the end", "at the next event"])
+async def test_cancel_without_a_socket_counts_at_the_next_event(kit: Kit, after: Any) -> None:
+    source = stand_in(kit, start(), opened(), text("One "), lambda: stream.cancel(), *after)  # noqa: PLW0108
+    stream = kit.text(source)
+    assert [piece async for piece in stream] == ["One "]
+    assert (stream.status, stream.result.error, source.closed) == ("interrupted", None, True)
+
+
+async def test_an_error_of_the_line_after_cancel_is_no_error(kit: Kit) -> None:
+    def cancelled() -> None:
+        stream.cancel()
+        raise OSError("connection gone")
+
+    stream = kit.text(stand_in(kit, start(), opened(), text("One "), cancelled))
+    assert [piece async for piece in stream] == ["One "]
+    assert (stream.status, stream.result.error) == ("interrupted", None)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (OSError("gone"), StreamConnectionError),
+        (TimeoutError(), StreamTimeoutError),
+        (ValueError("x"), StreamProtocolError),
+    ],
+)
+async def test_errors_of_a_stand_in(kit: Kit, error: Exception, kind: type[StreamError]) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(kind) as caught:
+        await kit.collect(stand_in(kit, start(), opened(), text("One "), fail))
+    assert caught.value.__cause__ is error
+    assert caught.value.result.text == "One "
+
+
+async def test_a_malformed_event_of_a_stand_in(kit: Kit) -> None:
+    source = stand_in(kit, start(), opened(), text("One "), {"type": "content_block_delta", "index": 0})
+    with pytest.raises(StreamProtocolError) as caught:
+        await kit.collect(source)
+    assert caught.value.result.text == "One "
+
+
+async def test_a_body_that_only_the_sdk_can_read(kit: Kit) -> None:
+    """As from Bedrock: told by its content type, and read by the SDK's own iterator."""
+    log = Log()
+    with serve(Reply.recorded(REPLY.body, content_type="application/vnd.amazon.eventstream"), repeat=True) as server:
+        client = kit.client(server)
+        result = await kit.collect(client, sinks=log)
+        free(client)
+    assert (result.text, result.ok) == (TEXT, True)
+    assert log.of("event")[0] == "message_start"
+
+
+async def test_recording_what_is_read_by_events(kit: Kit, tmp_path: Path) -> None:
+    with serve(REPLY) as server:
+        manager = kit.client(server).messages.stream(**PARAMS)
+        if kit.is_async:
+            async with manager as entered:
+                await kit.collect(entered, sinks=record(tmp_path / "x.sse"))
+        else:
+            with manager as entered:
+                await kit.collect(entered, sinks=record(tmp_path / "x.sse"))
+    with serve(Reply.recorded(tmp_path / "x.sse")) as server:
+        assert (await kit.collect(server)).text == TEXT
+
+
+class Forever(AsyncSink):
+    """Waits for what never comes."""
+
+    async def write(self, text: str) -> None:
+        await self
+
+    def __await__(self) -> Iterator[None]:
+        while True:
+            yield
+
+
+async def test_a_coroutine_that_is_closed_while_it_waits_finishes_the_plain_sinks(kit: Kit, mode: str) -> None:
+    """It may not await any more; but the plain sinks can be finished, and are."""
+    if mode != "asyncio":
+        pytest.skip("driven by hand: one loop will do")
+    log = Log()
+    stream = kit.text(stand_in(kit, start(), opened(), text("One ")), sinks=[log, Forever()])
+    reading = stream.stream.__anext__()
+    reading.send(None)
+    reading.close()
+    assert (stream.status, stream.text) == ("interrupted", "One ")
+    assert log.of("finish") == ["interrupted"]
+
+
+# Odds and ends.
+
+
+async def test_a_sink_that_closes_the_stream_it_serves(kit: Kit) -> None:
+    """From within the reader: the connection is closed at once, and the reader's loop ends."""
+    if kit.is_async:
+        pytest.skip("a plain sink cannot await")
+    log = Log()
+    with serve(REPLY) as server:
+        client = kit.client(server)
+        stream = kit.text(client, sinks=[CallbackSink(lambda _: stream.stream.close()), log])
+        with contextlib.suppress(RuntimeError):
+            async for _ in stream:
+                pass
+        free(client)
+    assert (stream.status, log.of("finish")) == ("interrupted", ["interrupted"])
+
+
+@pytest.mark.parametrize("omitted", [anthropic.NOT_GIVEN, anthropic.omit, None], ids=["NOT_GIVEN", "omit", "None"])
+async def test_parameters_that_are_not_given(kit: Kit, omitted: Any) -> None:
+    with serve(REPLY) as server:
+        result = await kit.collect(server, output_format=omitted, system=anthropic.omit)
+        assert (result.text, result.parsed_output, result.parse_error) == (TEXT, None, None)
+        assert "system" not in server.requests[0].json
+        assert "output_format" not in server.requests[0].json
+
+
+async def test_partial_output_of_what_is_no_json(kit: Kit) -> None:
+    with serve(Reply.text(["Sorry, ", "no."]), REPLY) as server:
+        client = kit.client(server)
+        async with kit.text(client, output_format=dict[str, Any]) as stream:
+            assert [stream.partial_output async for _ in stream] == [None, None]
+        assert isinstance(stream.result.parse_error, ValueError)
+        async with kit.text(client) as stream:
+            await stream.next()
+            assert stream.partial_output is None, "none was asked for"
+
+
+def test_a_retry_after_that_is_a_date_or_too_long_is_replaced_by_the_own_pause(mode: str) -> None:
+    if mode != "sync":
+        pytest.skip("the core is the same")
+    for asked in ("Wed, 21 Oct 2015 07:28:00 GMT", "86400", "-3", "nan"):
+        reply = Reply.recorded(REPLY.body, headers={"retry-after": asked}).cut(after_events=1)
+        with serve(reply, REPLY) as server:
+            assert streamkit.collect(sdk(server), **PARAMS, retries=1, total_timeout=20).attempts == 2
+
+
+def test_a_reply_cut_at_each_byte_gets_its_verdict(mode: str) -> None:
+    """None is silent, and none loses text whose event arrived whole."""
+    if mode != "sync":
+        pytest.skip("the core is the same")
+    body = REPLY.body
+    said = body.index(b"message_delta") + body[body.index(b"message_delta") :].index(b"}}\n") + 2
+    with serve(*(REPLY.cut(after_bytes=at) for at in range(len(body) + 1))) as server:
+        client = sdk(server)
+        for at in range(len(body) + 1):
+            result = streamkit.collect(client, **PARAMS, retries=0, on_error="return")
+            expected = "".join(
+                piece for piece in ("One ", "two ", "three") if body[:at].find(f'"{piece}"}}}}'.encode()) >= 0
+            )
+            assert result.text == expected, at
+            assert result.status == ("complete" if at >= said else "disconnected"), at
+            assert (result.error is None) == result.ok == (at >= said), at
+        assert server.connections == 1

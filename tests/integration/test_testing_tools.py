@@ -130,7 +130,7 @@ class Statuses(Sink):
         AsyncBuffer(),
         AsyncBuffer,
     ],
-    ids=repr,
+
 )
 def test_good_sinks_pass(sink: Any) -> None:
     check_sink(sink)

@@ -348,7 +348,6 @@ def test_a_method_that_an_instance_overrides_is_heard() -> None:
         (AsyncPlain(), "AsyncPlain is an AsyncSink and this stream is sync"),
         ([BufferSink, AsyncPlain], "this stream is sync"),
     ],
-    ids=repr,
 )
 def test_what_is_no_sink(sinks: Any, said: str) -> None:
     with serve(HELLO) as server:

@@ -1,0 +1,424 @@
+"""An interrupt at every bytecode: a `KeyboardInterrupt` wherever the library's own code can be."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import pickle
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any, NamedTuple
+
+import anthropic
+import pytest
+
+import streamkit
+from streamkit import Sink, StreamResult
+from streamkit.testing import Reply, serve
+from tests.conftest import PARAMS, sdk
+
+PIECES = ["One ", "two ", "three"]
+TEXT = "".join(PIECES)
+REPLY = Reply.text(PIECES)
+SOON = {"retry-after": "0.001"}
+EARLY = Reply.recorded(REPLY.body, headers=SOON).cut(after_events=1)
+# Text, then a tool use, then text again: with thinking before.
+MIXED = Reply.blocks(
+    {"type": "thinking", "thinking": "Hm.", "signature": "c2ln"},
+    {"type": "text", "text": TEXT},
+    {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {}},
+)
+HOME = Path(streamkit.__file__).parent
+OURS = {str(path) for path in HOME.glob("*.py") if path.name not in ("testing.py", "_server.py", "_replies.py")}
+
+
+class Log(Sink):
+    """Keeps every call, and raises at one of them if it is told to."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self, fail_at: int | None = None, error: BaseException | None = None) -> None:
+        self.text = ""
+        self.calls = 0
+        self.results: list[StreamResult] = []
+        self.fail_at, self.error = fail_at, error
+
+    def write(self, text: str) -> None:
+        self.text += text
+        self._called()
+
+    def thinking(self, text: str) -> None:
+        self._called()
+
+    def event(self, event: Any) -> None:
+        self._called()
+
+    def finish(self, result: StreamResult) -> None:
+        self.results.append(result)
+        self._called()
+
+    def _called(self) -> None:
+        self.calls += 1
+        if self.calls - 1 == self.fail_at and self.error is not None:
+            raise self.error
+
+
+class Use:
+    """One use of the library: what it makes is kept, so that nothing is finalised before it is looked at."""
+
+    def __init__(self, client: anthropic.Anthropic, sinks: list[Log], events: bool = False) -> None:
+        self._client, self._sinks = client, sinks
+        self._events = events
+        self.stream: Any = None
+        self.outer: Any = None
+        self.got: list[Any] = []
+        self.result: Any = None
+        self.fail_at: int | None = None
+        self.error: BaseException | None = None
+
+    def make(self, **options: Any) -> Any:
+        function = streamkit.stream_events if self._events else streamkit.stream_text
+        self.stream = function(self._client, sinks=self._sinks, **PARAMS, **options)
+        return self.stream
+
+    def collect(self, **options: Any) -> None:
+        self.result = streamkit.collect(self._client, sinks=self._sinks, **PARAMS, **options)
+
+    def take(self, item: Any) -> None:
+        """The loop's body."""
+        if len(self.got) == self.fail_at and self.error is not None:
+            raise self.error
+        self.got.append(item)
+
+    @property
+    def text(self) -> str:
+        if not self._events:
+            return "".join(self.got)
+        deltas = [event.delta for event in self.got if event.type == "content_block_delta"]
+        return "".join(delta.text for delta in deltas if delta.type == "text_delta")
+
+
+def in_with(use: Use) -> None:
+    with use.make() as stream:
+        for item in stream:
+            use.take(item)
+    use.result = stream.result
+
+
+def with_clocks(use: Use) -> None:
+    with use.make(idle_timeout=60, total_timeout=60) as stream:
+        for item in stream:
+            use.take(item)
+    use.result = stream.result
+
+
+def with_break(use: Use) -> None:
+    with use.make() as stream:
+        for item in stream:
+            use.take(item)
+            if len(use.got) == 2:
+                break
+    use.result = stream.result
+
+
+def with_cancel(use: Use) -> None:
+    with use.make() as stream:
+        for item in stream:
+            use.take(item)
+            if len(use.got) == 2:
+                stream.cancel()
+    use.result = stream.result
+
+
+def opened_and_closed(use: Use) -> None:
+    stream = use.make()
+    try:
+        stream.open()
+        use.take(next(stream))
+        use.result = stream.until_done()
+    finally:
+        stream.close()
+
+
+def bare(use: Use) -> None:
+    for item in use.make():
+        use.take(item)
+    use.result = use.stream.result
+
+
+def bare_break(use: Use) -> None:
+    for item in use.make():
+        use.take(item)
+        break
+
+
+def _delegate(use: Use) -> Generator[Any, None, StreamResult]:
+    return (yield from use.make())
+
+
+def delegated(use: Use) -> None:
+    use.outer = _delegate(use)
+    for item in use.outer:
+        use.take(item)
+    use.result = use.stream.result
+
+
+def delegated_and_closed(use: Use) -> None:
+    use.outer = _delegate(use)
+    try:
+        use.take(next(use.outer))
+    finally:
+        use.outer.close()
+    use.result = use.stream.result
+
+
+def delegated_in_with(use: Use) -> None:
+    with use.make() as stream:
+        for item in (lambda: (yield from stream))():
+            use.take(item)
+    use.result = stream.result
+
+
+def collected(use: Use) -> None:
+    use.collect()
+
+
+def collected_or_returned(use: Use) -> None:
+    use.collect(on_interrupt="return", on_error="return")
+
+
+class Way(NamedTuple):
+    use: Callable[[Use], None]
+    released: bool  # promised by the time the block is left
+    replies: tuple[Reply, ...] = (REPLY,)
+    events: bool = False
+
+    def __str__(self) -> str:
+        kind = "" if "collected" in self.use.__name__ else "events_" if self.events else "text_"
+        more = {EARLY: "_retried", MIXED: "_mixed"}.get(self.replies[0], "")
+        return f"{kind}{self.use.__name__}{more}"
+
+
+WAYS = [
+    Way(in_with, released=True),
+    Way(in_with, released=True, events=True),
+    Way(in_with, released=True, replies=(MIXED,)),
+    Way(in_with, released=True, replies=(EARLY, REPLY)),
+    Way(in_with, released=True, replies=(EARLY, REPLY), events=True),
+    Way(with_clocks, released=True),
+    Way(with_clocks, released=True, replies=(EARLY, REPLY)),
+    Way(with_break, released=True),
+    Way(with_cancel, released=True),
+    Way(opened_and_closed, released=True),
+    Way(bare, released=False),
+    Way(bare, released=False, events=True),
+    Way(bare_break, released=False),
+    Way(delegated, released=False),
+    Way(delegated, released=False, events=True),
+    Way(delegated_and_closed, released=True),
+    Way(delegated_in_with, released=True),
+    Way(collected, released=True),
+    Way(collected_or_returned, released=True),
+    Way(collected_or_returned, released=True, replies=(EARLY, REPLY)),
+]
+
+
+class Point(NamedTuple):
+    """Where the library's code can be interrupted: before a bytecode, or at the entry of a function."""
+
+    code: CodeType
+    line: int
+    offset: int
+    kind: str
+
+    def __str__(self) -> str:
+        name = getattr(self.code, "co_qualname", self.code.co_name)
+        return f"{Path(self.code.co_filename).name}:{self.line} {name} {self.kind} {self.offset}"
+
+
+class Tracer:
+    """Counts the points at which the library's code runs, and raises at one of them."""
+
+    def __init__(self, raise_at: int | None = None, error: BaseException | None = None) -> None:
+        self.count = 0
+        self.points: list[Point] = []
+        self.hit: Point | None = None
+        self._raise_at, self._error = raise_at, error
+
+    def __call__(self, frame: FrameType, kind: str, arg: Any) -> Any:
+        if frame.f_code.co_filename not in OURS:
+            return None
+        if kind == "call":
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        if kind in ("call", "opcode"):
+            self._point(frame, kind)
+        return self
+
+    def _point(self, frame: FrameType, kind: str) -> None:
+        self.count += 1
+        if self._raise_at is None:
+            self.points.append(Point(frame.f_code, frame.f_lineno or 0, frame.f_lasti, kind))
+        elif self.count - 1 == self._raise_at:
+            self.hit = Point(frame.f_code, frame.f_lineno or 0, frame.f_lasti, kind)
+            raise self._error  # type: ignore[misc]
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        before = sys.gettrace()
+        sys.settrace(self)
+        try:
+            yield
+        finally:
+            sys.settrace(before)
+
+
+def active(client: anthropic.Anthropic) -> list[Any]:
+    """The connections of a client that are in use."""
+    return [one for one in client._client._transport._pool.connections if not one.is_idle() and not one.is_closed()]
+
+
+def check_result(result: StreamResult, use: Use, sinks: list[Log], text: str) -> None:
+    assert result.status in ("streaming", "complete", "interrupted", "failed")
+    assert text.startswith(result.text)
+    if result.status == "complete":
+        assert result.text == text
+    for seen in (use.text, *(sink.text for sink in sinks)):
+        assert result.text.startswith(seen), (result.text, seen)
+        assert result.text[len(seen) :] in ("", *PIECES), "more than one chunk ahead"
+    assert repr(result)
+    assert result.message is None or result.message.to_dict()["role"] == "assistant"
+    assert isinstance(result.new_messages(), list)
+    assert result.usage.output_tokens >= 0
+    assert pickle.loads(pickle.dumps(result)).text == result.text
+
+
+class Outcome(NamedTuple):
+    """What one run came to."""
+
+    hit: Point | None
+    held: bool  # the connection was in use until nothing referred to the stream
+    collected: bool  # and until the garbage collector had run
+
+
+# Where Python gives no hook to release anything: at the return of `__enter__`, and at the entry of `__exit__`.
+UNHOOKED = {"__enter__", "__exit__"}
+
+
+def run_once(
+    way: Way,
+    client: anthropic.Anthropic,
+    sinks: list[Log],
+    tracer: Tracer | None,
+    error: BaseException | None,
+    prepare: Callable[[Use], None] | None = None,
+) -> Outcome:
+    """One use, with `error` raised somewhere in it. Checks all that is promised."""
+    use = Use(client, sinks, way.events)
+    if prepare is not None:
+        prepare(use)
+    raised: BaseException | None = None
+    ignored: list[Any] = []
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: ignored.append(unraisable.exc_value)
+        try:
+            with tracer.running() if tracer is not None else contextlib.nullcontext():
+                way.use(use)
+        except BaseException as caught:
+            raised = caught
+        finally:
+            sys.unraisablehook = hook
+        hit = tracer.hit if tracer is not None else None
+        finalising = hit is not None and hit.code.co_name == "__del__"
+        if raised is not None:
+            assert raised is error, f"{raised!r} was raised"
+        elif error is not None:
+            assert way.use is collected_or_returned or (finalising and ignored == [error]), "the exception was lost"
+        results = [use.result, *(result for sink in sinks for result in sink.results)]
+        if use.stream is not None:
+            results.append(use.stream.result)
+        for result in results:
+            if result is not None:
+                check_result(result, use, sinks, TEXT)
+        held = bool(active(client))
+        began = use.stream is not None and use.stream.result.attempts > 0
+        # Nothing refers to the stream from here on.
+        if error is not None:
+            error.__traceback__ = error.__context__ = None
+        results.clear()
+        ignored.clear()
+        result = raised = use.outer = use.result = use.stream = None
+        collected = bool(active(client)) or {len(sink.results) for sink in sinks} == {0}
+        if collected:
+            gc.collect()
+            collected = held
+    assert active(client) == [], "the connection is in use when nothing refers to the stream"
+    assert all("was dropped without being closed" in str(warning.message) for warning in warned)
+    times = {len(sink.results) for sink in sinks}
+    assert times in ({1}, {0}), f"sinks were finished {times} times"
+    assert times == {1} or not began, "sinks were not finished"
+    assert not streamkit._sinks._in_use, "a sink is in use for ever"
+    if way.released and held:
+        assert hit is not None, "the connection is in use after the block"
+        assert hit.code.co_name in UNHOOKED, "the connection is in use after the block"
+    return Outcome(hit, held, collected)
+
+
+def every_point(way: Way, step: int) -> tuple[int, list[Outcome], list[str]]:
+    """Interrupt at every `step`-th point. Returns how many there are, what each run came to, and what failed."""
+    sinks = [Log(), Log()]
+    outcomes: list[Outcome] = []
+    failures: list[str] = []
+    with serve(*way.replies, repeat=True) as server:
+        client = sdk(server)
+        for tracer in (Tracer(), counting := Tracer()):  # the first run makes what is made once and kept
+            for sink in sinks:
+                sink.clear()
+            run_once(way, client, sinks, tracer, None)
+        for at in range(0, counting.count, step):
+            server._used = 0  # each run starts with the first reply
+            for sink in sinks:
+                sink.clear()
+            error = KeyboardInterrupt(at)
+            try:
+                outcome = run_once(way, client, sinks, Tracer(at, error), error)
+                assert outcome.hit is not None, "this point was not reached"
+                outcomes.append(outcome)
+            except AssertionError as failed:
+                failures.append(f"{counting.points[at]}: {failed}".split("\n")[0])
+                client = sdk(server)
+                streamkit._sinks._in_use.clear()
+        assert server.connections <= len(outcomes) + len(failures) + 2
+    return counting.count, outcomes, failures
+
+
+def _listed(outcomes: list[Outcome]) -> str:
+    places = Counter(f"{outcome.hit}" for outcome in outcomes)
+    return "".join(f"\n    {place}" + (f" ({times} times)" if times > 1 else "") for place, times in places.items())
+
+
+def _interrupt(way: Way, step: int, capsys: pytest.CaptureFixture[str]) -> None:
+    total, outcomes, failures = every_point(way, step)
+    held = [outcome for outcome in outcomes if outcome.held]
+    with capsys.disabled():
+        print(f"\n{way}: {total} points, {len(outcomes) + len(failures)} interrupted, {len(held)} left to the finaliser")
+        if way.released and held:
+            print("  under `with`, by Python's own gaps:" + _listed(held))
+    assert failures == [], f"{len(failures)} of {total} points failed:\n" + "\n".join(failures)
+    assert total > 100
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_an_interrupt_at_some_bytecodes(way: Way, capsys: pytest.CaptureFixture[str]) -> None:
+    _interrupt(way, 61, capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_an_interrupt_at_every_bytecode(way: Way, capsys: pytest.CaptureFixture[str]) -> None:
+    _interrupt(way, 1, capsys)
