@@ -128,6 +128,9 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
     async def _read(self) -> Any:
         """Read a chunk. Returns the first item in it, or `None`."""
         state = self._state
+        if state.waker.reason is not None:
+            state.broke(None)
+            return state.pull()
         try:
             chunk = await (self._timed_read() if self._timed else self._body.__anext__())
         except StopAsyncIteration:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from inspect import iscoroutinefunction
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +25,12 @@ class SinkSet:
         made = [_make(sink) for sink in _listed(sinks)]
         # One that is named twice is still one sink. By identity, as a sink need not be hashable.
         self._sinks: list[Sink | AsyncSink] = list({id(sink): sink for sink in made}.values())
-        for sink in self._sinks:
-            if isinstance(sink, AsyncSink) and not is_async:
-                raise TypeError(
-                    f"{type(sink).__name__} is an AsyncSink and this stream is sync: "
-                    "use a Sink, or hand in an async client"
-                )
+        awaited = [sink for sink in self._sinks if _is_awaited(sink)]
+        if awaited and not is_async:
+            kind = "an AsyncSink" if isinstance(awaited[0], AsyncSink) else "given async functions"
+            raise TypeError(
+                f"{type(awaited[0]).__name__} is {kind} and this stream is sync: use a Sink, or hand in an async client"
+            )
         self.text: list[Callable[[str], Any]] = [sink.write for sink in self._sinks if _overrides(sink, "write")]
         self.thinking: list[Callable[[str], Any]] = [
             sink.thinking for sink in self._sinks if _overrides(sink, "thinking")
@@ -38,7 +39,7 @@ class SinkSet:
         # `streamkit.testing.record` keeps the body's bytes.
         found = [getattr(sink, "_streamkit_body", None) for sink in self._sinks]
         self.bodies: list[Callable[[bytes | None], None]] = [keep for keep in found if keep is not None]
-        self.any_async: bool = any(isinstance(sink, AsyncSink) for sink in self._sinks)
+        self.any_async: bool = bool(awaited)
         self._finishing: Iterator[object] | None = None
 
     def claim(self) -> None:
@@ -90,3 +91,9 @@ def _make(sink: Any) -> Sink | AsyncSink:
 def _overrides(sink: Sink | AsyncSink, name: str) -> bool:
     base = AsyncSink if isinstance(sink, AsyncSink) else Sink
     return getattr(getattr(sink, name), "__func__", None) is not getattr(base, name)
+
+
+def _is_awaited(sink: Sink | AsyncSink) -> bool:
+    """Whether the sink has to be awaited: an `AsyncSink`, and a `CallbackSink` of async functions."""
+    methods = (sink.write, sink.thinking, sink.event, sink.finish)
+    return isinstance(sink, AsyncSink) or any(iscoroutinefunction(method) for method in methods)

@@ -125,11 +125,11 @@ class StreamState:
             self.timed_out("total")
 
     def feed(self, chunk: Any, now: float) -> Any:
-        """A chunk of the body arrived, or an event where the SDK's events are read. Returns what `pull` does."""
+        """A chunk of the body arrived, or an event where the SDK's events are read. Returns what `pull` does.
+
+        What arrived counts, also when a clock ran out at that moment: that is noticed before the next chunk.
+        """
         self._now = now
-        if self.waker.reason is not None:
-            self.broke(None)
-            return None
         try:
             self._decode(chunk)
         except WireError as error:

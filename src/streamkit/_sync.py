@@ -128,6 +128,9 @@ class SyncStream(
         """Read a chunk. Returns the first item in it, or `None`."""
         state = self._state
         self._thread = threading.get_ident()
+        if state.waker.reason is not None:
+            state.broke(None)
+            return state.pull()
         if self._timed:
             state.waker.idle_at = state.idle_deadline(time.monotonic())
         try:
