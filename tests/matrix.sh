@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Run the tests against the wheel, on the oldest and the newest Python that are installed and the oldest and the newest
-# SDK that are allowed. `MATRIX=full` adds the Pythons in between and the SDKs at each change of its major version.
+# Run the tests against the wheel: on the oldest Python that is installed with the oldest SDK that is allowed, and on the
+# newest with the newest. `MATRIX=full` takes every Python with the SDKs at each change of the major version.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,20 +13,23 @@ pythons=()
 for version in 3.10 3.11 3.12 3.13 3.14; do
   [ -n "$(find_python "$version")" ] && pythons+=("$version")
 done
-sdks=("anthropic==0.80.0" "anthropic<3")
 if [ "${MATRIX:-}" = full ]; then
   sdks=("anthropic==0.80.0" "anthropic<1" "anthropic==1.0.0" "anthropic<2" "anthropic<3")
+  pairs=()
+  for version in "${pythons[@]}"; do
+    for sdk in "${sdks[@]}"; do pairs+=("$version $sdk"); done
+  done
 else
-  pythons=("${pythons[0]}" "${pythons[-1]}")
+  pairs=("${pythons[0]} anthropic==0.80.0" "${pythons[-1]} anthropic<3")
 fi
 
-for version in "${pythons[@]}"; do
-  for sdk in "${sdks[@]}"; do
-    echo "-- Python $version, $sdk"
-    env="$work/$version-$sdk"
-    uv venv --quiet --python "$(find_python "$version")" "$env"
-    uv pip install --quiet --python "$env" "$work"/dist/*.whl "$sdk"
-    uv pip install --quiet --python "$env" --group test
-    "$env/bin/python" -m pytest -p no:cacheprovider
-  done
+for pair in "${pairs[@]}"; do
+  version=${pair%% *}
+  sdk=${pair#* }
+  echo "-- Python $version, $sdk"
+  env="$work/$version-$sdk"
+  uv venv --quiet --python "$(find_python "$version")" "$env"
+  uv pip install --quiet --python "$env" "$work"/dist/*.whl "$sdk"
+  uv pip install --quiet --python "$env" --group test
+  "$env/bin/python" -m pytest -p no:cacheprovider
 done

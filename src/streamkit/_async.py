@@ -17,6 +17,7 @@ from anthropic.types import RawMessageStreamEvent
 from typing_extensions import Self, TypeVar
 
 from ._result import MessageT, OutputT, Status, StreamResult
+from ._sinks import FINISHED
 from ._source import Reading, Source
 from ._state import Options
 from ._stream import DROPPED, TWO_READERS, BaseStream
@@ -138,12 +139,12 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
         except Exception as error:  # noqa: BLE001 - classified, and raised as one of our family
             state.broke(error)
         else:
-            if chunk is not None:
+            if state.failure is None:  # no clock ran out
                 return state.feed(chunk, time.monotonic())
         return state.pull()
 
     async def _timed_read(self) -> Any:
-        """The next chunk, or `None` when a clock ran out first."""
+        """The next chunk; when a clock runs out first, that is the stream's failure."""
         state, now = self._state, time.monotonic()
         idle_at, total_at = state.idle_deadline(now), state.waker.total_at
         with anyio.move_on_after(min(idle_at, total_at) - now) as scope:
@@ -253,6 +254,13 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
 
     async def _release(self) -> None:
         """Close the connection, or give it back where the body was read to its end."""
+        if self._slot and self._loop is not None and hasattr(self._slot[-1], "response"):
+            # No scope shields from `task.cancel()`, and a close of the HTTP library that it cuts off is never resumed.
+            await _undisturbed(self._loop.create_task(self._close_layers()))
+        else:
+            await self._close_layers()
+
+    async def _close_layers(self) -> None:
         while self._slot:
             stream = self._slot[-1]
             for layer in (self._body, stream):
@@ -269,10 +277,10 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
         while True:
             try:
                 answer = next(finishing)
+                if answer is FINISHED:
+                    break
                 if inspect.isawaitable(answer):
                     await answer
-            except StopIteration:
-                break
             except BaseException as error:  # noqa: BLE001 - raised below, once every sink is finished
                 failure = failure or error
         self._state.sinks.release()
@@ -285,7 +293,7 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
         state.waker.wake("cancel")
         finishing = state.sinks.finishing(state.finish("interrupted", None, time.monotonic()))
         state.sinks.release()
-        later = [answer for answer in finishing if inspect.isawaitable(answer)]
+        later: list[Any] = []
         layers = [layer for layer in (self._body, *self._slot) if layer is not None]
         self._slot, self._body = [], None
         loop = self._loop
@@ -296,11 +304,27 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
             for answer in later:
                 await answer
 
-        if loop is not None and loop.is_running():
-            loop.call_soon_threadsafe(lambda: loop.create_task(end()))
-        else:
-            for answer in later:
-                getattr(answer, "close", bool)()  # a coroutine that is never awaited would warn
+        try:
+            later += [answer for answer in iter(finishing.__next__, FINISHED) if inspect.isawaitable(answer)]
+        finally:
+            if loop is not None and loop.is_running():
+                loop.call_soon_threadsafe(lambda: loop.create_task(end()))
+            else:
+                for answer in later:
+                    getattr(answer, "close", bool)()  # a coroutine that is never awaited would warn
+
+
+async def _undisturbed(task: asyncio.Task[None]) -> None:
+    """Wait until a task is done, also when this one is cancelled meanwhile: then that goes on."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled
 
 
 class AsyncTextStream(AsyncBaseStream[str, MessageT, OutputT]):

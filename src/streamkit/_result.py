@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Set
 from dataclasses import dataclass, fields
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, cast
 
@@ -177,7 +176,12 @@ def _picklable(error: BaseException | None) -> BaseException | None:
 
 
 def _acceptable(
-    blocks: list[dict[str, Any]], *, unparsed: list[Any], unfinished: Set[int], whole: bool, goes_on: bool
+    blocks: list[dict[str, Any]],
+    *,
+    unparsed: list[Any],
+    unfinished: set[int] | frozenset[int],
+    whole: bool,
+    goes_on: bool,
 ) -> list[dict[str, Any]]:
     """The blocks that the API accepts in a history."""
     # Lists, not sets: what a broken peer sends as an id may not be hashable.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from inspect import iscoroutinefunction
+from itertools import chain, repeat
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
@@ -51,20 +52,33 @@ class SinkSet:
                     "for example by handing in the class or a function that makes one"
                 )
 
-    def finishing(self, result: StreamResult[Any, Any]) -> Iterator[Awaitable[None] | None]:
-        """Each step calls `finish` of one more sink; the same iterator each time, so that no sink is called twice."""
+    def finishing(self, result: StreamResult[Any, Any]) -> Iterator[object]:
+        """Each step calls `finish` of one more sink, and gives `FINISHED` after the last.
+
+        The same iterator each time, so that no sink is called twice.
+        """
         if self._finishing is None:
             # A `map` over C: between taking the next sink and calling it, no interrupt can come in between.
             # A sink that is in use by another stream is that stream's to finish.
             ours = [sink for sink in self._sinks if sink.shareable or _in_use.setdefault(id(sink), self) is self]
-            self._finishing = map(methodcaller("finish", result), ours)
-        return self._finishing  # type: ignore[return-value]
+            # Without an end of its own: a `StopIteration` is a sink's.
+            self._finishing = map(methodcaller("finish", result), chain(ours, repeat(_End)))
+        return self._finishing
 
     def release(self) -> None:
         """Give the sinks back."""
         for sink in self._sinks:
             if _in_use.get(id(sink)) is self:
                 del _in_use[id(sink)]
+
+
+FINISHED = object()
+
+
+class _End:
+    @staticmethod
+    def finish(_: object) -> object:
+        return FINISHED
 
 
 # Which stream uses which sink. `setdefault` claims one in a single step, whatever other threads do.

@@ -303,7 +303,11 @@ def explain(error: Exception, reading: Reading) -> StreamError:
         made = StreamTimeoutError(
             f"nothing arrived for the read timeout of the client ({said})", clock="read", response=response
         )
-    elif isinstance(error, WireError) or (not reading.by_bytes and not _is_transport(error, names)):
+    elif (
+        isinstance(error, WireError)
+        or "DecodingError" in names
+        or (not reading.by_bytes and not _is_transport(error, names))
+    ):
         made = StreamProtocolError(f"no stream of Messages events: {said}", response=response)
     else:
         made = StreamConnectionError(f"the connection broke while the reply was being read: {said}", response=response)

@@ -17,6 +17,7 @@ from anthropic.types import RawMessageStreamEvent
 from typing_extensions import Self, TypeVar
 
 from ._result import MessageT, OutputT, Status, StreamResult
+from ._sinks import FINISHED
 from ._source import Reading, Source
 from ._state import Options
 from ._stream import DROPPED, TWO_READERS, BaseStream
@@ -103,8 +104,7 @@ class SyncStream(
 
     def close(self) -> None:
         """Close the connection, and finish the sinks. Harmless when the stream is closed already."""
-        self._closed = True
-        self._leave(None)
+        self.__exit__(None, None, None)
 
     def until_done(self) -> StreamResult[MessageT, OutputT]:
         """Read the rest into the sinks, and return the result. Raises `StreamError` like iteration does."""
@@ -113,16 +113,31 @@ class SyncStream(
         return self.result
 
     def __enter__(self) -> Self:
-        return self.open()
+        try:
+            return self.open()
+        except BaseException as error:
+            if not isinstance(error, Exception):  # an interrupt, when the stream may be open already
+                self._leave(error)
+            raise
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._closed = True
-        self._leave(error)
+        try:
+            self._closed = True
+            self._leave(error)
+        except BaseException as second:
+            self._leave(second)  # interrupted on the way: what is left to do
+            raise
 
     def __del__(self) -> None:
         if getattr(self, "_slot", None) and not sys.is_finalizing():
-            warnings.warn(f"{self!r} {DROPPED}", ResourceWarning, stacklevel=2, source=self)
-            self._end("interrupted", None)
+            try:
+                try:
+                    warnings.warn(f"{self!r} {DROPPED}", ResourceWarning, stacklevel=2, source=self)
+                finally:  # also where warnings are errors
+                    self._end("interrupted", None)
+            except BaseException:
+                self._end("interrupted", None)  # what an interrupt left
+                raise
 
     def _read(self) -> Any:
         """Read a chunk. Returns the first item in it, or `None`."""
@@ -244,9 +259,8 @@ class SyncStream(
         failure: BaseException | None = None
         while True:
             try:
-                next(finishing)
-            except StopIteration:
-                break
+                if next(finishing) is FINISHED:
+                    break
             except BaseException as error:  # noqa: BLE001 - raised below, once every sink is finished
                 failure = failure or error
         self._state.sinks.release()

@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 import threading
 import time
-from typing import Any, Literal, TypeAlias
+from collections.abc import Callable
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar
 
 Reason: TypeAlias = Literal["cancel", "idle", "total"]
 NEVER = float("inf")
 _TICK = 0.05  # seconds between two looks at the clocks
+ParamsT = ParamSpec("ParamsT")
+SelfT = TypeVar("SelfT", bound="Waker")
+
+
+def _locked(method: Callable[Concatenate[SelfT, ParamsT], None]) -> Callable[Concatenate[SelfT, ParamsT], None]:
+    @functools.wraps(method)
+    def call(self: SelfT, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> None:
+        try:
+            with self.lock:
+                method(self, *args, **kwargs)
+        except BaseException:
+            _free(self.lock)
+            raise
+
+    return call
+
+
+def _free(lock: Any) -> None:
+    """Let go of a lock that an interrupt, between the end of a `with` block and its exit, may have left locked."""
+    with suppress(RuntimeError):  # not this thread's
+        while True:
+            lock.release()
 
 
 class Waker:
@@ -18,50 +44,50 @@ class Waker:
     It does not refer to the stream, so that a stream that is dropped can be collected while its clock runs.
     """
 
-    __slots__ = ("__weakref__", "_lock", "_over", "_response", "idle_at", "reason", "total_at")
+    __slots__ = ("__weakref__", "_response", "idle_at", "lock", "over", "reason", "total_at")
 
     def __init__(self) -> None:
         # Reentrant: a signal handler may call `cancel` while this thread holds it.
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._response: Any = None
-        self._over = False
+        self.over = False
         self.reason: Reason | None = None
         # On the clock of `time.monotonic`, kept by `watch`. The reader sets `idle_at` while it waits.
         self.idle_at = NEVER
         self.total_at = NEVER
 
+    @_locked
     def attach(self, response: Any) -> None:
         """The response that is being read from now on."""
-        with self._lock:
-            self._response = response
-            if self.reason is not None:
-                _shut_down(response)
+        self._response = response
+        if self.reason is not None:
+            _shut_down(response)
 
+    @_locked
     def detach(self) -> None:
         """The response is not read any more: its connection may be serving the next request already."""
-        with self._lock:
-            self._response = None
+        self._response = None
 
+    @_locked
     def forgive(self) -> None:
         """The request is sent again: the idle clock starts anew."""
-        with self._lock:
-            if self.reason == "idle":
-                self.reason = None
+        self.idle_at = NEVER  # first, or the clock would run out again before the reader sets it
+        if self.reason == "idle":
+            self.reason = None
 
+    @_locked
     def retire(self) -> None:
         """The stream has its verdict: `wake` does nothing from now on."""
-        with self._lock:
-            self._over = True
-            self._response = None
-        _watched.discard(self)
+        self.over = True
+        self._response = None
 
+    @_locked
     def wake(self, reason: Reason) -> None:
         """End the stream. Harmless when repeated or late."""
-        with self._lock:
-            if self.reason is None and not self._over:
-                self.reason = reason
-                if self._response is not None:
-                    _shut_down(self._response)
+        if self.reason is None and not self.over:
+            self.reason = reason
+            if self._response is not None:
+                _shut_down(self._response)
 
 
 def _shut_down(response: Any) -> None:
@@ -84,30 +110,36 @@ def _shut_down(response: Any) -> None:
         pass  # closed already: the reader is awake
 
 
-_watched: set[Waker] = set()
-_changed = threading.Condition()
+# Interrupts are harmless to it, in whatever bytecode: it is all C.
+_new: SimpleQueue[Waker] = SimpleQueue()
+_starting = threading.RLock()
 _thread: threading.Thread | None = None
 
 
 def watch(waker: Waker) -> None:
     """Keep the clocks of a waker. All of them share one daemon thread, which starts with the first."""
     global _thread  # noqa: PLW0603 - one thread for the whole process
-    with _changed:
-        _watched.add(waker)
-        if _thread is None or not _thread.is_alive():  # not alive: in a child process after a fork
-            _thread = threading.Thread(target=_keep_time, name="streamkit-clock", daemon=True)
-            _thread.start()
-        _changed.notify()
+    _new.put(waker)
+    try:
+        with _starting:
+            if _thread is None or not _thread.is_alive():  # not alive: in a child process after a fork
+                _thread = threading.Thread(target=_keep_time, name="streamkit-clock", daemon=True)
+                _thread.start()
+    except BaseException:
+        _free(_starting)
+        raise
 
 
 def _keep_time() -> None:
+    watched: set[Waker] = set()
     while True:
-        with _changed:
-            while not _watched:
-                _changed.wait()
+        while not watched or not _new.empty():
+            watched.add(_new.get())
         now = time.monotonic()
-        for waker in tuple(_watched):
-            if now >= waker.total_at:
+        for waker in tuple(watched):
+            if waker.over:
+                watched.discard(waker)
+            elif now >= waker.total_at:
                 waker.wake("total")
             elif now >= waker.idle_at:
                 waker.wake("idle")

@@ -130,7 +130,6 @@ class Statuses(Sink):
         AsyncBuffer(),
         AsyncBuffer,
     ],
-
 )
 def test_good_sinks_pass(sink: Any) -> None:
     check_sink(sink)

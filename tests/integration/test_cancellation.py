@@ -1,0 +1,451 @@
+"""Cancellation at every `await`, on asyncio and trio: by the task, by a scope, by a timeout, by another task."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import types
+import warnings
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from typing import Any, NamedTuple
+
+import anthropic
+import anyio
+import anyio.lowlevel
+import pytest
+
+import streamkit
+from streamkit import AsyncSink, Sink, StreamResult
+from streamkit.testing import Reply, Server, serve
+from tests.conftest import PARAMS, async_sdk
+
+PIECES = ["One ", "two ", "three"]
+TEXT = "".join(PIECES)
+REPLY = Reply.text(PIECES)
+STALLS = REPLY.stall(after_events=4)  # after "One "
+EARLY = Reply.recorded(REPLY.body, headers={"retry-after": "0.001"}).cut(after_events=1)
+
+
+@types.coroutine
+def at_suspension(
+    coroutine: Coroutine[Any, Any, Any], chosen: dict[int, Callable[[], object]], counted: list[int]
+) -> Generator[Any, Any, Any]:
+    """Await a coroutine, and call what is chosen for its n-th suspension while it is suspended there."""
+    step: Callable[..., Any] = coroutine.send
+    value: Any = None
+    while True:
+        try:
+            waits_for = step(value)
+        except StopIteration as end:
+            return end.value
+        counted[0] += 1
+        chosen.get(counted[0], bool)()
+        try:
+            step, value = coroutine.send, (yield waits_for)
+        except BaseException as error:
+            step, value = coroutine.throw, error
+
+
+class Log(Sink):
+    def __init__(self) -> None:
+        self.text = ""
+        self.results: list[StreamResult] = []
+
+    def write(self, text: str) -> None:
+        self.text += text
+
+    def finish(self, result: StreamResult) -> None:
+        self.results.append(result)
+
+
+class AsyncLog(AsyncSink):
+    """The same, with a suspension before and after each call."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.results: list[StreamResult] = []
+
+    async def write(self, text: str) -> None:
+        await anyio.lowlevel.checkpoint()
+        self.text += text
+        await anyio.lowlevel.checkpoint()
+
+    async def finish(self, result: StreamResult) -> None:
+        self.results.append(result)
+        await anyio.lowlevel.checkpoint()
+
+
+class Use:
+    def __init__(self, client: anthropic.AsyncAnthropic, way: Way) -> None:
+        self.sinks: list[Any] = [Log(), AsyncLog()] if way.async_sinks else [Log(), Log()]
+        self._client, self._way = client, way
+        self.stream: Any = None
+        self.got: list[str] = []
+        self.drained = False
+        self.left = False  # the block was left by itself
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {**PARAMS, "sinks": self.sinks, "retries": len(self._way.replies) - 1, **self._way.options}
+
+    def make(self) -> Any:
+        function = streamkit.stream_events if self._way.events else streamkit.stream_text
+        self.stream = function(self._client, **self.options)
+        return self.stream
+
+    async def collect(self) -> None:
+        self.drained = True
+        await streamkit.collect(self._client, **self.options)
+
+    def take(self, item: Any) -> None:
+        if isinstance(item, str):
+            self.got.append(item)
+        elif item.type == "content_block_delta":
+            self.got.append(item.delta.text)
+
+
+async def in_with(use: Use) -> None:
+    async with use.make() as stream:
+        async for item in stream:
+            use.take(item)
+
+
+async def with_break(use: Use) -> None:
+    async with use.make() as stream:
+        async for item in stream:
+            use.take(item)
+            if use.got:
+                break
+
+
+async def with_awaits(use: Use) -> None:
+    async with use.make() as stream:
+        await anyio.lowlevel.checkpoint()
+        async for item in stream:
+            use.take(item)
+            await anyio.lowlevel.checkpoint()
+
+
+async def bare(use: Use) -> None:
+    """Without `with`: what is cancelled in the library's own code is closed all the same."""
+    async for item in use.make():
+        use.take(item)
+
+
+async def drained(use: Use) -> None:
+    use.drained = True
+    stream = use.make()
+    try:
+        await stream.until_done()
+    finally:
+        await stream.aclose()
+
+
+async def collected(use: Use) -> None:
+    await use.collect()
+
+
+class Way(NamedTuple):
+    use: Callable[[Use], Coroutine[Any, Any, None]]
+    replies: tuple[Reply, ...] = (REPLY,)
+    events: bool = False
+    async_sinks: bool = False
+    options: dict[str, Any] = {}  # noqa: RUF012
+
+    def __str__(self) -> str:
+        more = "_clocks" if self.options else ""
+        more += "_retried" if len(self.replies) > 1 else ""
+        return self.use.__name__ + "_events" * self.events + "_sinks" * self.async_sinks + more
+
+
+CLOCKS = {"idle_timeout": 60, "total_timeout": 60}
+WAYS = [
+    Way(in_with),
+    Way(in_with, events=True),
+    Way(in_with, async_sinks=True),
+    Way(in_with, options=CLOCKS),
+    Way(in_with, replies=(EARLY, REPLY)),
+    Way(in_with, replies=(EARLY, REPLY), options=CLOCKS, async_sinks=True),
+    Way(with_break, async_sinks=True),
+    Way(with_awaits),
+    Way(bare),
+    Way(drained),
+    Way(collected),
+    Way(collected, async_sinks=True),
+]
+
+
+def in_use(client: anthropic.AsyncAnthropic) -> list[Any]:
+    """What a client's pool takes for in use: connections, and requests that are not over."""
+    pool: Any = client._client._transport._pool
+    busy = [one for one in pool.connections if not one.is_idle() and not one.is_closed()]
+    return [*busy, *pool._requests]
+
+
+@contextlib.contextmanager
+def nothing_left_behind() -> Iterator[None]:
+    """Nothing of ours is left to the garbage collector; what trio says of the HTTP library's generators passes."""
+    gc.collect()
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        yield
+        gc.collect()
+    for warning in warned:
+        said = str(warning.message)
+        assert "streamkit" not in said, said
+        assert said.startswith("Async generator 'http"), said
+
+
+def check(use: Use, client: anthropic.AsyncAnthropic, *, whole: bool) -> None:
+    assert in_use(client) == [], "the connection is in use after the block"
+    times = [len(sink.results) for sink in use.sinks]
+    assert times[0] <= 1, f"a sink was finished {times} times"
+    assert len(set(times)) == 1, f"sinks were finished {times} times"
+    assert not streamkit._sinks._in_use, "a sink is in use for ever"
+    if use.stream is not None:
+        assert use.stream.status == "complete" if whole else use.stream.status in ("interrupted", "complete")
+        assert times[0] == 1
+    results = [*(sink.results[0] for sink in use.sinks if sink.results), use.stream and use.stream.result]
+    for result in results:
+        if result is None:
+            continue
+        assert result.status == "complete" if whole else result.status in ("interrupted", "complete")
+        assert TEXT.startswith(result.text)
+        assert result.text == TEXT or result.status != "complete"
+        for seen in ([] if use.drained else ["".join(use.got)]) + [sink.text for sink in use.sinks]:
+            assert result.text.startswith(seen)
+            assert result.text[len(seen) :] in ("", *PIECES), "more than one chunk ahead"
+        assert result.message is None or result.message.to_dict()["role"] == "assistant"
+
+
+async def by_scope(use: Use, way: Way, chosen: list[int]) -> tuple[int, bool]:
+    """Cancel a scope. Returns how many suspensions there were, and whether the cancellation arrived."""
+    counted = [0]
+    with anyio.CancelScope() as scope:
+        await at_suspension(way.use(use), dict.fromkeys(chosen, scope.cancel), counted)
+    return counted[0], scope.cancelled_caught
+
+
+async def by_task(use: Use, way: Way, chosen: list[int]) -> tuple[int, bool]:
+    """Cancel asyncio's own task: no shield of a scope holds that up."""
+    counted = [0]
+
+    def cancel() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+
+    async def run() -> None:
+        await at_suspension(way.use(use), dict.fromkeys(chosen, cancel), counted)
+
+    try:
+        await asyncio.ensure_future(run())
+    except asyncio.CancelledError:
+        return counted[0], True
+    return counted[0], False
+
+
+MEANS = {"asyncio-scope": by_scope, "trio-scope": by_scope, "asyncio-task": by_task}
+
+
+@pytest.fixture(params=MEANS)
+def means(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def every_suspension(way: Way, means: str, more: int | None) -> int:
+    """Cancel at each suspension, and again `more` suspensions later. Returns how many there are."""
+
+    async def run() -> int:
+        failures: list[str] = []
+        client = async_sdk(server)
+        try:
+            counted, n = 1, 0
+            while n <= counted:
+                server._used = 0
+                use = Use(client, way)
+                chosen = [] if n == 0 else [n] if more is None else [n, n + more]
+                seen, arrived = await MEANS[means](use, way, chosen)
+                if n == 0:
+                    counted = seen
+                try:
+                    whole = way.use is not with_break and not arrived
+                    check(use, client, whole=whole)
+                    assert n or not arrived
+                except AssertionError as error:
+                    failures.append(f"{n} of {counted}: {error}".split("\n")[0])
+                    await client.close()
+                    client = async_sdk(server)
+                    streamkit._sinks._in_use.clear()
+                n += 1
+        finally:
+            await client.close()
+        assert failures == [], "\n".join(failures)
+        return counted
+
+    with serve(*way.replies, repeat=True) as server, nothing_left_behind():
+        return anyio.run(run, backend=means.partition("-")[0])
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_cancelled_at_every_await(way: Way, means: str, capsys: pytest.CaptureFixture[str]) -> None:
+    count = every_suspension(way, means, None)
+    with capsys.disabled():
+        print(f"\n{way}, {means}: {count} suspensions")
+    assert count >= 3
+
+
+@pytest.mark.parametrize("more", [1, 2, 3])
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_cancelled_again_while_it_closes(way: Way, more: int) -> None:
+    """A second cancellation, for those who cannot wait."""
+    assert every_suspension(way, "asyncio-task", more) >= 3
+
+
+# From outside, while the reader waits for what does not come.
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def backend(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def stalled(backend: str, test: Callable[[Use, Server, anthropic.AsyncAnthropic], Awaitable[None]]) -> None:
+    """Run a test with a stream that stalls after "One "."""
+
+    async def run() -> None:
+        async with async_sdk(server) as client:
+            use = Use(client, Way(in_with, async_sinks=True))
+            with anyio.fail_after(30):
+                await test(use, server, client)
+            check(use, client, whole=False)
+            assert (use.stream.status, use.stream.text) == ("interrupted", "One ")
+            server._used = 1
+            assert (await streamkit.collect(client, **PARAMS)).text == TEXT, "the next request is not harmed"
+
+    with serve(STALLS, REPLY) as server, nothing_left_behind():
+        anyio.run(run, backend=backend)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_timeout(backend: str, inside: bool) -> None:
+    """Around the block, and inside it around the loop."""
+
+    async def test(use: Use, server: Server, client: anthropic.AsyncAnthropic) -> None:
+        with contextlib.ExitStack() as outer:
+            if not inside:
+                scope = outer.enter_context(anyio.move_on_after(0.2))
+            async with use.make() as stream:
+                if inside:
+                    scope = outer.enter_context(anyio.move_on_after(0.2))
+                    with outer.pop_all():
+                        async for item in stream:
+                            use.take(item)
+                else:
+                    async for item in stream:
+                        use.take(item)
+        assert scope.cancelled_caught
+        assert use.got == ["One "]
+
+    stalled(backend, test)
+
+
+def test_a_timeout_that_raises(backend: str) -> None:
+    async def test(use: Use, server: Server, client: anthropic.AsyncAnthropic) -> None:
+        with pytest.raises(TimeoutError):
+            with anyio.fail_after(0.2):
+                await in_with(use)
+        assert isinstance(use.stream.result.error, BaseException)
+
+    stalled(backend, test)
+
+
+def test_waiting_for_one_item_ends_the_stream_with_a_verdict() -> None:
+    """`asyncio.wait_for` cancels what it waits for: the stream is over, and says so."""
+
+    async def test(use: Use, server: Server, client: anthropic.AsyncAnthropic) -> None:
+        async with use.make() as stream:
+            use.take(await asyncio.wait_for(stream.__anext__(), 20))
+            with pytest.raises((TimeoutError, asyncio.TimeoutError)):
+                await asyncio.wait_for(stream.__anext__(), 0.2)
+            assert stream.status == "interrupted"
+            with pytest.raises(RuntimeError, match="interrupted"):
+                await stream.__anext__()
+
+    stalled("asyncio", test)
+
+
+def test_waiting_for_each_item_in_time_is_harmless(backend: str) -> None:
+    async def run() -> None:
+        async with async_sdk(server) as client:
+            use = Use(client, Way(in_with))
+            async with use.make() as stream:
+                with contextlib.suppress(StopAsyncIteration):
+                    while True:
+                        if backend == "asyncio":
+                            use.take(await asyncio.wait_for(stream.__anext__(), 20))
+                        else:
+                            with anyio.fail_after(20):
+                                use.take(await stream.__anext__())
+            check(use, client, whole=True)
+            assert use.got == PIECES
+
+    with serve(REPLY) as server, nothing_left_behind():
+        anyio.run(run, backend=backend)
+
+
+@pytest.mark.parametrize("means", ["aclose", "cancel", "both"])
+@pytest.mark.parametrize("moment", ["reading", "opening"])
+def test_from_another_task(backend: str, means: str, moment: str) -> None:
+    """The reader's loop ends quietly."""
+
+    async def test(use: Use, server: Server, client: anthropic.AsyncAnthropic) -> None:
+        ended = anyio.Event()
+        first = anyio.Event()
+
+        async def read() -> None:
+            async with use.make() as stream:
+                async for item in stream:
+                    use.take(item)
+                    first.set()
+            ended.set()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read)
+            await first.wait()
+            if means != "cancel":
+                await use.stream.aclose()
+            if means != "aclose":
+                use.stream.cancel()
+            await ended.wait()
+        assert use.stream.result.error is None
+
+    if moment == "reading":
+        stalled(backend, test)
+        return
+
+    async def opening() -> None:
+        """While the request is on its way: the answer is not waited for in vain."""
+        async with async_sdk(server) as client:
+            use = Use(client, Way(in_with, async_sinks=True))
+            stream = use.make()
+            async with anyio.create_task_group() as tasks:
+
+                async def stop() -> None:
+                    while not server.requests:
+                        await anyio.lowlevel.checkpoint()
+                    if means != "cancel":
+                        await stream.aclose()
+                    if means != "aclose":
+                        stream.cancel()
+
+                tasks.start_soon(stop)
+                async for item in stream:
+                    use.take(item)
+                    await anyio.lowlevel.checkpoint()
+            await stream.aclose()
+            check(use, client, whole=False)
+
+    with serve(REPLY) as server, nothing_left_behind():
+        anyio.run(opening, backend=backend)

@@ -1,0 +1,434 @@
+"""Peers that misbehave: each gets its name, nothing that arrived is lost, and nothing hangs or passes for whole.
+
+By bytes and by events, sync and async, over real sockets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import socket
+import threading
+import tracemalloc
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import anthropic
+import anyio
+import pytest
+
+import streamkit
+from streamkit import (
+    BufferSink,
+    StreamAPIError,
+    StreamConnectionError,
+    StreamError,
+    StreamProtocolError,
+    StreamResult,
+    StreamTimeoutError,
+    StreamTruncatedError,
+)
+from streamkit.testing import Reply, serve
+from tests.conftest import (
+    PARAMS,
+    PING,
+    STOP,
+    async_sdk,
+    closed,
+    delta,
+    ending,
+    opened,
+    sdk,
+    sse,
+    start,
+    text,
+    tool,
+    tool_input,
+)
+
+pytestmark = pytest.mark.filterwarnings(
+    # The SDK and its HTTP library leave generators behind when a body is not read to its end, and trio says so.
+    "ignore:Exception ignored in.*async_generator:pytest.PytestUnraisableExceptionWarning",
+    "ignore:Pydantic serializer warnings",
+)
+
+A, B = text("One "), text("two")
+HEAD = (start(), opened(), A)
+TAIL = (B, closed(), ending(), STOP)
+WHOLE = sse(*HEAD, *TAIL)
+DONE, HALF = ("complete", None, "One two"), ("failed", StreamProtocolError, "One ")
+Seen = tuple[str, "type[StreamError] | None", str]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """What it sends, and what is seen: of a reader by bytes, and of one by events where that is not the same."""
+
+    reply: Reply
+    seen: Seen
+    by_events: Seen | None = None
+    client: tuple[tuple[str, Any], ...] = ()
+    options: tuple[tuple[str, Any], ...] = ()
+    ways: tuple[str, ...] = ("bytes", "helper", "raw")
+
+    def seen_by(self, way: str) -> Seen:
+        return self.by_events or self.seen if way != "bytes" else self.seen
+
+
+def body(data: bytes, **options: Any) -> Reply:
+    return Reply.recorded(data, **options)
+
+
+def between(*events: Any) -> Reply:
+    """These events after the first piece of text; the rest follows."""
+    return body(sse(*HEAD, *events, *TAIL))
+
+
+def lines(end: bytes) -> Reply:
+    return body(WHOLE.replace(b"\n", end))
+
+
+GONE = ("disconnected", StreamTruncatedError, "")
+RESET = ("disconnected", StreamConnectionError, "")
+NO_STREAM = ("failed", StreamProtocolError, "")
+OVERLOADED = {"type": "error", "error": {"type": "overloaded_error", "message": "Busy"}}
+ERROR = ("failed", StreamAPIError, "One ")
+STAGES = {"start": 0, "message": 1, "block": 2, "text": 3, "more": 4, "closed": 5, "reason": 6, "stop": 7}
+EMOJI = sse(start(), opened(), text("Ünïcödé 👩‍🚀"), closed(), ending(), STOP)
+
+
+def at_each_stage() -> dict[str, Peer]:
+    peers = {}
+    for stage, count in STAGES.items():
+        said = ["", "", "", "One ", "One two", "One two", "One two", "One two"][count]
+        ends = ("complete", None) if count >= 6 else ("disconnected", StreamTruncatedError)
+        breaks = ("complete", None) if count >= 7 else ("disconnected", StreamConnectionError)
+        peers[f"ends after {stage}"] = Peer(body(WHOLE).cut(after_events=count), (*ends, said))
+        peers[f"reset after {stage}"] = Peer(body(WHOLE).reset(after_events=count), (*breaks, said))
+    return peers
+
+
+# ruff: noqa: E501 - the table
+# fmt: off
+PEERS: dict[str, Peer] = {
+    **at_each_stage(),
+    # No stream at all.
+    "empty body": Peer(body(b""), GONE),
+    "only comments": Peer(body(b": hello\n\n: still here\n\n"), GONE),
+    "HTML": Peer(body(b"<html>\n\n<p>Sign in</p></html>", content_type="text/html"), NO_STREAM, GONE),
+    "HTML as events": Peer(body(b"<!DOCTYPE html>\n<html></html>\n"), NO_STREAM, GONE),
+    "JSON": Peer(
+        body(json.dumps({"type": "message", "content": []}).encode(), content_type="application/json"), NO_STREAM, GONE
+    ),
+    "binary": Peer(body(bytes(range(256)) * 4, content_type="application/octet-stream"), NO_STREAM),
+    # Not JSON, not UTF-8.
+    "bad JSON": Peer(between(b"event: content_block_delta\ndata: {oops\n\n"), HALF),
+    "JSON cut off": Peer(between(sse(B)[:-4] + b"\n\n"), HALF),
+    "a JSON array": Peer(between(b'event: content_block_delta\ndata: [1, 2]\n\n'), HALF),
+    "a JSON string": Peer(between(b'event: content_block_delta\ndata: "text"\n\n'), HALF),
+    "null": Peer(between(b"event: content_block_delta\ndata: null\n\n"), HALF),
+    "NaN": Peer(between(b'event: ping\ndata: {"type": "ping", "x": NaN}\n\n'), DONE),
+    "bad UTF-8": Peer(between(b'event: content_block_delta\ndata: {"type": "\xff\xfe"}\n\n'), HALF),
+    "half a character at the end": Peer(
+        body(sse(*HEAD) + b'event: content_block_delta\ndata: {"a": "\xf0\x9f'), ("disconnected", StreamTruncatedError, "One "),
+        HALF,
+    ),
+    "characters split over chunks": Peer(body(EMOJI).split_utf8(), ("complete", None, "Ünïcödé 👩‍🚀")),
+    # The framing.
+    "CRLF": Peer(lines(b"\r\n"), DONE),
+    "CR": Peer(lines(b"\r"), DONE),
+    "CRLF, byte by byte": Peer(replace(lines(b"\r\n"), chunk_sizes=(1,)), DONE),
+    "a byte-order mark": Peer(body(b"\xef\xbb\xbf" + WHOLE), DONE, NO_STREAM),
+    "comments": Peer(between(b": keep-alive\n\n:\n\n"), DONE),
+    "a comment in an event": Peer(between(b": note\n" + sse(text("and "))), ("complete", None, "One and two")),
+    "data in several lines": Peer(
+        between(b'event: content_block_delta\ndata: {"type":"content_block_delta",\ndata: "index":0,\n'
+                b'data:"delta":{"type":"text_delta","text":"and "}}\n\n'), ("complete", None, "One and two"),
+    ),
+    "unknown fields": Peer(between(b"id: 7\nretry: 10\nfoo: bar\nbaz\n" + sse(text("and "))), ("complete", None, "One and two")),
+    "no space after the colon": Peer(body(WHOLE.replace(b": ", b":")), DONE),
+    "no event lines": Peer(
+        body(b"".join(line + b"\n\n" for line in WHOLE.split(b"\n") if line.startswith(b"data"))), DONE, GONE
+    ),
+    "the wrong event lines": Peer(
+        body(WHOLE.replace(b"event: content_block_delta", b"event: message_start")), DONE,
+    ),
+    "blank lines in between": Peer(body(b"\n\n" + WHOLE.replace(b"\n\n", b"\n\n\n\n")), DONE),
+    "no blank line at the end": Peer(body(WHOLE.rstrip()), DONE),
+    "[DONE] at the end": Peer(body(WHOLE + b"data: [DONE]\n\n"), DONE),
+    "[DONE] in the middle": Peer(between(b"data: [DONE]\n\n"), HALF, DONE),
+    "events after the end": Peer(body(WHOLE + sse(text("three"), start(), ending(), PING)), DONE),
+    "garbage after the end": Peer(body(WHOLE + b"\xff\xff{"), DONE),
+    # Out of order.
+    "an index that was never opened": Peer(between(text("x", 9)), HALF),
+    "the end of an index that was never opened": Peer(between(closed(9)), HALF),
+    "text before the message": Peer(body(sse(A, *HEAD, *TAIL)), NO_STREAM),
+    "a block before the message": Peer(body(sse(opened(), *HEAD, *TAIL)), NO_STREAM),
+    "the end before the message": Peer(body(sse(STOP, *HEAD, *TAIL)), NO_STREAM),
+    "a block that is never closed": Peer(body(sse(*HEAD, B, ending(), STOP)), DONE),
+    "a second message in the first": Peer(between(start()), HALF),
+    "two messages": Peer(body(WHOLE + WHOLE), DONE),
+    "a block opened twice": Peer(between(opened()), DONE),
+    "the end without its reason": Peer(body(sse(*HEAD, B, closed(), STOP)), DONE),
+    "text after its block": Peer(body(sse(*HEAD, closed(), B, ending(), STOP)), DONE),
+    "text after the reason": Peer(body(sse(*HEAD, closed(), ending(), B, STOP)), DONE),
+    # What nobody knows.
+    "an unknown event": Peer(between({"type": "hologram", "x": 1}), DONE),
+    "an unknown delta": Peer(between(delta(0, "hologram_delta", x=1)), DONE),
+    "an unknown block": Peer(between(opened(1, "hologram", x=1), closed(1)), DONE),
+    "an unknown block with deltas": Peer(
+        between(opened(1, "hologram"), delta(1, "hologram_delta", x=1), text("and ", 1), closed(1)),
+        ("complete", None, "One \n\nand two"),
+    ),
+    "an unknown block between texts": Peer(
+        body(sse(*HEAD, closed(), opened(1, "hologram"), closed(1), opened(2), text("two", 2), ending(), STOP)),
+        ("complete", None, "One \n\ntwo"),
+    ),
+    "an unknown stop reason": Peer(body(sse(*HEAD, B, closed(), ending("tired"), STOP)), DONE),
+    # Malformed events.
+    "a delta without its delta": Peer(between({"type": "content_block_delta", "index": 0}), HALF),
+    "a delta without its type": Peer(between({"type": "content_block_delta", "index": 0, "delta": {}}), HALF),
+    "a delta whose text is a number": Peer(between(delta(0, "text_delta", text=5)), HALF),
+    "a delta whose text is null": Peer(between(delta(0, "text_delta", text=None)), HALF),
+    "a block that is no object": Peer(between({"type": "content_block_start", "index": 1, "content_block": "x"}), HALF),
+    "a block without a type": Peer(between({"type": "content_block_start", "index": 1, "content_block": {}}, closed(1)), DONE),
+    "an index that is an object": Peer(between({**opened(), "index": {}}), HALF),
+    "a message that is no object": Peer(body(sse({"type": "message_start", "message": "x"})), NO_STREAM),
+    "a message of nothing": Peer(body(sse({"type": "message_start", "message": {}}, *HEAD[1:], *TAIL)), DONE),
+    "usage that is no object": Peer(between({**ending(None), "usage": 7}), HALF),
+    "a stop reason that is no text": Peer(between(ending(["x"])), HALF),  # type: ignore[arg-type]
+    "an event whose type is no text": Peer(between(b'event: ping\ndata: {"type": ["x"]}\n\n'), HALF, DONE),
+    "an event without a type": Peer(between(b'event: odd\ndata: {"x": 1}\n\n'), DONE, HALF),
+    # Errors of the API.
+    "an error first": Peer(body(sse(OVERLOADED)), ("failed", StreamAPIError, "")),
+    "an error in the middle": Peer(between(OVERLOADED), ERROR),
+    "an error after the reason": Peer(body(sse(*HEAD, B, closed(), ending(), OVERLOADED)), ("failed", StreamAPIError, "One two")),
+    "an error after the end": Peer(body(WHOLE + sse(OVERLOADED)), DONE),
+    "an error in plain words": Peer(between(b"event: error\ndata: upstream timed out\n\n"), ERROR),
+    "an error that is null": Peer(between(b'event: error\ndata: {"type":"error","error":null}\n\n'), ERROR),
+    "an error that is text": Peer(between(b'event: error\ndata: {"type":"error","error":"busy"}\n\n'), ERROR),
+    "an error without a type": Peer(between(b'event: error\ndata: {"message":"busy"}\n\n'), ERROR),
+    "an error without data": Peer(between(b"event: error\n\n"), DONE, ERROR),
+    "an error of a type nobody knows": Peer(
+        between({"type": "error", "error": {"type": ["x"], "message": {"a": 1}}}), ERROR
+    ),
+    # The transport.
+    "one byte at a time": Peer(body(WHOLE, chunk_size=1), DONE),
+    "slowly": Peer(body(WHOLE, chunk_size=40, delay=0.002), DONE),
+    "all at once": Peer(body(WHOLE, chunk_size=10**6), DONE),
+    "gzip": Peer(body(gzip.compress(WHOLE), headers={"content-encoding": "gzip"}, chunk_size=20), DONE),
+    "gzip that is cut": Peer(
+        body(gzip.compress(WHOLE)[:-30], headers={"content-encoding": "gzip"}), ("disconnected", StreamTruncatedError, "?")
+    ),
+    "gzip that is none": Peer(body(WHOLE, headers={"content-encoding": "gzip"}), NO_STREAM),
+    # Silence.
+    "silence": Peer(body(WHOLE).stall(after_events=3), ("timed_out", StreamTimeoutError, "One "), client=(("timeout", 0.15),)),
+    "silence at once": Peer(body(WHOLE).stall(after_events=0), ("timed_out", StreamTimeoutError, ""), client=(("timeout", 0.15),)),
+    "silence in an event": Peer(
+        body(WHOLE).stall(after_bytes=len(sse(*HEAD)) + 30), ("timed_out", StreamTimeoutError, "One "), client=(("timeout", 0.15),)
+    ),
+    "only pings": Peer(
+        body(WHOLE).stall(after_events=3, pings=0.02), ("timed_out", StreamTimeoutError, "One "), options=(("idle_timeout", 0.2),)
+    ),
+    "silence after the end": Peer(body(WHOLE).stall(after_events=7), DONE, client=(("timeout", 0.15),)),
+}
+# fmt: on
+
+
+async def read(way: str, is_async: bool, url: Any, peer: Peer, **more: Any) -> StreamResult[Any, Any]:
+    """Everything that one way of reading gives."""
+    options = {**dict(peer.options), **more}
+    client: Any = (async_sdk if is_async else sdk)(url, **dict(peer.client))
+    try:
+        if way == "bytes":
+            given = streamkit.collect(client, on_error="return", retries=0, **options, **PARAMS)
+            return await given if is_async else given
+        if way == "helper":
+            if is_async:
+                async with client.messages.stream(**PARAMS) as stream:
+                    return await streamkit.collect(stream, on_error="return", **options)
+            with client.messages.stream(**PARAMS) as stream:
+                return streamkit.collect(stream, on_error="return", **options)
+        if is_async:
+            async with await client.messages.create(stream=True, **PARAMS) as raw:
+                return await streamkit.collect(Handed(raw, is_async), on_error="return", **options)
+        with client.messages.create(stream=True, **PARAMS) as raw:
+            return streamkit.collect(Handed(raw, is_async), on_error="return", **options)
+    finally:
+        if is_async:
+            await client.close()
+
+
+def Handed(raw: Any, is_async: bool) -> Any:  # noqa: N802 - stands for a class of the user's
+    """What somebody's own wrapper looks like: an iterator of the SDK's events."""
+
+    class Wrapper:
+        response = raw.response  # what a clock wakes a blocked reader by
+
+        def __iter__(self) -> Any:
+            return self
+
+        __aiter__ = __iter__
+
+        if is_async:
+
+            async def __anext__(self) -> Any:
+                return await raw.__anext__()
+
+            async def close(self) -> None:
+                await raw.close()
+
+        else:
+
+            def __next__(self) -> Any:
+                return next(raw)
+
+            def close(self) -> None:
+                raw.close()
+
+    return Wrapper()
+
+
+def run(function: Callable[[], Any]) -> Any:
+    """In an event loop, and never for longer than this: nothing may hang."""
+
+    async def guarded() -> Any:
+        with anyio.fail_after(20):
+            return await function()
+
+    return anyio.run(guarded)
+
+
+def check(result: StreamResult[Any, Any], seen: Seen) -> None:
+    status, kind, said = seen
+    error = result.error
+    assert (result.status, type(error) if error else None) == (status, kind), repr(error)
+    assert said in ("?", result.text)
+    assert (error is None) == (status == "complete")
+    if isinstance(error, StreamError):
+        assert str(error)
+        assert error.result is result
+    repr(result)
+    _ = result.ok, result.new_messages()
+    if result.message is not None and said != "?":
+        spoken = "".join(getattr(block, "text", "") or "" for block in result.message.content)
+        # In another order where the pieces of two blocks alternate.
+        assert sorted(spoken) == sorted(result.text.replace("\n\n", ""))
+
+
+# What the SDK's helper makes of it, which adds the message up itself.
+OTHERWISE: dict[tuple[str, str], Seen] = {("a message of nothing", "helper"): NO_STREAM}
+
+
+@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("way", ["bytes", "helper", "raw"])
+def test_a_peer(name: str, way: str) -> None:
+    peer = PEERS[name]
+    count = 0
+    with serve(peer.reply, repeat=True) as server:
+        for is_async in (False, True):
+            sink = BufferSink()
+            result = run(lambda is_async=is_async, sink=sink: read(way, is_async, server, peer, sinks=sink))
+            assert (sink.text, sink.result) == (result.text, result)
+            check(result, OTHERWISE.get((name, way), peer.seen_by(way)))
+            count += 1
+        assert len(server.requests) == count
+    print(f"{count} cases")
+
+
+# What has no end.
+
+
+@contextlib.contextmanager
+def endless(head: bytes, piece: bytes) -> Iterator[tuple[str, list[int]]]:
+    """A peer that sends `head`, then `piece` again and again, until nobody reads. Gives its URL and the bytes sent."""
+    sent = [0]
+
+    def answer() -> None:
+        with contextlib.suppress(OSError), listener.accept()[0] as connection:
+            connection.recv(65536)
+            headers = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+            connection.sendall(headers + head)
+            while sent[0] < 200 * 2**20:
+                connection.sendall(piece)
+                sent[0] += len(piece)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", sent
+        thread.join(10)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize(
+    ("head", "piece"),
+    [
+        (b"", b"x" * 65536),
+        (b'event: content_block_delta\ndata: {"type": "content_block_delta", "text": "', b"x" * 65536),
+        (b"", b": comment\n" * 6000),
+        (b"", b"data: x\r\n" * 6000),
+    ],
+    ids=["no line ends", "one event", "comments", "lines"],
+)
+def test_what_never_ends_is_refused_and_takes_no_more_than_its_share(is_async: bool, head: bytes, piece: bytes) -> None:
+    with endless(sse(*HEAD) + head, piece) as (url, sent):
+        tracemalloc.start()
+        try:
+            result = run(lambda: read_url(is_async, url))
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    check(result, HALF)
+    assert "larger than" in str(result.error)
+    assert sent[0] < 40 * 2**20, "read on after the limit"
+    assert peak < 90 * 2**20
+    print(f"1 case: {sent[0] >> 20} MB sent, at most {peak >> 20} MB in memory")
+
+
+async def read_url(is_async: bool, url: str) -> StreamResult[Any, Any]:
+    if is_async:
+        async with anthropic.AsyncAnthropic(base_url=url, api_key="k", max_retries=0) as client:
+            return await streamkit.collect(client, on_error="return", retries=0, **PARAMS)
+    with anthropic.Anthropic(base_url=url, api_key="k", max_retries=0) as sync_client:
+        return streamkit.collect(sync_client, on_error="return", retries=0, **PARAMS)
+
+
+@pytest.mark.parametrize("encoding", ["", "gzip"])
+def test_an_event_of_16_mb(encoding: str) -> None:
+    """Too large in many chunks, and too large in one that was small on the wire."""
+    data = sse(*HEAD, text("x" * 2**24), *TAIL)
+    reply = body(data, chunk_size=65536)
+    if encoding:
+        reply = body(gzip.compress(data), headers={"content-encoding": "gzip"})
+    with serve(reply, repeat=True) as server:
+        for is_async in (False, True):
+            result = run(lambda is_async=is_async: read_url(is_async, server.url))
+            check(result, HALF)
+            assert "an event is larger than" in str(result.error)
+    print("2 cases")
+
+
+def test_an_event_of_14_mb_is_an_event() -> None:
+    with serve(body(sse(*HEAD, text("x" * 14 * 2**20), *TAIL), chunk_size=65536)) as server:
+        result = run(lambda: read_url(False, server.url))
+    assert (result.status, len(result.text)) == ("complete", 14 * 2**20 + 7)
+    print("1 case")
+
+
+def test_tool_input_of_a_block_that_is_never_closed() -> None:
+    """Whole if it is, and else named as what it is: never half an input that passes for a whole one."""
+    cases = 0
+    for raw, whole in [('{"a": 1}', True), ('{"a": 1', False), ("", True), ("{", False)]:
+        for tail in ((ending("tool_use"), STOP), (ending("tool_use"),), (STOP,)):
+            with serve(body(sse(start(), tool(), tool_input(raw), *tail))) as server:
+                result = run(lambda server=server: read_url(False, server.url))
+            assert result.status == "complete"
+            assert len(result.tool_uses) == whole
+            assert [item.raw for item in result.invalid_tool_input] == ([] if whole else [raw])
+            assert bool(result.new_messages()) is whole
+            cases += 1
+    print(f"{cases} cases")
