@@ -11,7 +11,7 @@ uv build --quiet --wheel --out-dir "$work/dist"
 find_python() { uv python find --no-python-downloads --no-project "$1" 2>/dev/null || true; }
 pythons=()
 for version in 3.10 3.11 3.12 3.13 3.14; do
-  [ -n "$(find_python "$version")" ] && pythons+=("$version")
+  if [ -n "$(find_python "$version")" ]; then pythons+=("$version"); fi
 done
 if [ "${MATRIX:-}" = full ]; then
   sdks=("anthropic==0.80.0" "anthropic<1" "anthropic==1.0.0" "anthropic<2" "anthropic<3")
@@ -31,5 +31,9 @@ for pair in "${pairs[@]}"; do
   uv venv --quiet --python "$(find_python "$version")" "$env"
   uv pip install --quiet --python "$env" "$work"/dist/*.whl "$sdk"
   uv pip install --quiet --python "$env" --group test
-  "$env/bin/python" -m pytest -p no:cacheprovider
+  coverage=()
+  if [ "$pair" = "${pairs[-1]}" ]; then
+    coverage=(--cov=streamkit --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=98)
+  fi
+  "$env/bin/python" -m pytest -p no:cacheprovider "${coverage[@]}"
 done

@@ -227,7 +227,7 @@ def test_every_shape_with_every_end(name: str) -> None:
 
 
 def test_programmatic_tool_calls_keep_what_they_refer_to() -> None:
-    """A client tool that a server tool called: the server tool's result comes in the next reply, and it has to be there."""
+    """A client tool that a server tool called: the result of that one comes in the next reply, so it has to be there."""
     caller = {"type": "code_execution_20250825", "tool_id": "toolu_0"}
     use = opened(1, "tool_use", id="toolu_1", name="get_tide", input={}, caller=caller)
     events = (start(), *used(0, kind="server_tool_use"), use, tool_input("{}", 1), closed(1), ending("tool_use"), STOP)
