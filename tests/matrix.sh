@@ -8,7 +8,12 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 uv build --quiet --wheel --out-dir "$work/dist"
 
-find_python() { uv python find --no-python-downloads --no-project "$1" 2>/dev/null || true; }
+find_python() { # uv does not look behind pyenv's shims
+  for candidate in "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1".*/bin/python \
+    "$(uv python find --no-python-downloads --no-project "$1" 2>/dev/null || true)"; do
+    if [ -x "$candidate" ]; then echo "$candidate" && return; fi
+  done
+}
 pythons=()
 for version in 3.10 3.11 3.12 3.13 3.14; do
   if [ -n "$(find_python "$version")" ]; then pythons+=("$version"); fi
