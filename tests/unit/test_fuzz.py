@@ -99,7 +99,7 @@ def check(given_text: list[str], result: StreamResult[Any, Any]) -> None:
     again = pickle.loads(pickle.dumps(result))  # noqa: S301
     assert (again.text, again.status, again.message) == (result.text, result.status, result.message)
     if result.message is not None:
-        result.message.to_json(warnings=False)
+        result.message.to_dict(warnings=False)
         repr(result.message)
 
 
