@@ -7,7 +7,7 @@ import inspect
 import sys
 import time
 import warnings
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Generic
@@ -167,7 +167,7 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
         elif state.reading is None:
             await self._connect()
         elif state.builder.stopped:
-            await self._read_on()
+            await self._undisturbed(self._read_on())
             await self._end("complete", None)
         elif state.judge():
             await self._end("complete", None)
@@ -210,6 +210,26 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
         with anyio.move_on_after(_READ_ON):
             with suppress(Exception):  # the message is complete, nothing can harm it any more
                 await self._body.__anext__()
+
+    async def _undisturbed(self, work: Coroutine[Any, Any, None]) -> None:
+        """Await something to its end, also when this task is cancelled meanwhile: then that goes on.
+
+        A close of the HTTP library that is cut off is never resumed, and no scope shields from asyncio's own `cancel`.
+        """
+        with anyio.CancelScope(shield=True):
+            if self._loop is None or not hasattr(self._slot[-1], "response"):
+                await work
+                return
+            cancelled: asyncio.CancelledError | None = None
+            task = self._loop.create_task(work)
+            while not task.done():
+                try:
+                    await asyncio.wait([task])
+                except asyncio.CancelledError as error:
+                    cancelled = error
+            task.result()
+            if cancelled is not None:
+                raise cancelled
 
     async def _call_sinks(self) -> None:
         calls = self._state.calls
@@ -254,21 +274,16 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
 
     async def _release(self) -> None:
         """Close the connection, or give it back where the body was read to its end."""
-        if self._slot and self._loop is not None and hasattr(self._slot[-1], "response"):
-            # No scope shields from `task.cancel()`, and a close of the HTTP library that it cuts off is never resumed.
-            await _undisturbed(self._loop.create_task(self._close_layers()))
-        else:
-            await self._close_layers()
+        if self._slot:
+            await self._undisturbed(self._close_layers())
 
     async def _close_layers(self) -> None:
-        while self._slot:
-            stream = self._slot[-1]
-            for layer in (self._body, stream):
-                close = getattr(layer, "aclose", None) or getattr(layer, "close", None)
-                with suppress(Exception):  # closing what is broken already
-                    if close is not None:
-                        await close()
-            self._slot.clear()
+        for layer in (self._body, *self._slot):
+            close = getattr(layer, "aclose", None) or getattr(layer, "close", None)
+            with suppress(Exception):  # closing what is broken already
+                if close is not None:
+                    await close()
+        self._slot.clear()
         self._body = None
 
     async def _finish_sinks(self, result: StreamResult[Any, Any]) -> None:
@@ -312,19 +327,6 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
             else:
                 for answer in later:
                     getattr(answer, "close", bool)()  # a coroutine that is never awaited would warn
-
-
-async def _undisturbed(task: asyncio.Task[None]) -> None:
-    """Wait until a task is done, also when this one is cancelled meanwhile: then that goes on."""
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    task.result()
-    if cancelled is not None:
-        raise cancelled
 
 
 class AsyncTextStream(AsyncBaseStream[str, MessageT, OutputT]):

@@ -161,6 +161,8 @@ class MessageBuilder:
             elif kind == "message_stop":
                 self._need_start()
                 self._close_all()
+                if self.stop_reason is None:  # a reply that came whole in `message_start`
+                    self.stop_reason = _string_or_none(self.head.get("stop_reason"))  # type: ignore[union-attr]
                 self.stopped = True
         except KeyError as error:
             raise WireError(self._out_of_order(kind, event, error)) from error
@@ -277,10 +279,9 @@ class MessageBuilder:
         delta = event["delta"]
         for name in ("stop_reason", "stop_sequence", "stop_details"):
             head[name] = delta.get(name, head.get(name))
-        if head["stop_reason"] is not None:
-            _string(head["stop_reason"])
+        self.stop_reason = _string_or_none(head["stop_reason"])
+        if self.stop_reason is not None:
             self._close_all()
-        self.stop_reason = head["stop_reason"]
         if delta.get("container") is not None:
             head["container"] = delta["container"]
         usage: dict[str, Any] = event.get("usage") or {}
@@ -317,6 +318,10 @@ def _string(value: Any) -> str:
     if type(value) is not str:
         raise TypeError(f"{value!r} where text belongs")
     return value
+
+
+def _string_or_none(value: Any) -> str | None:
+    return None if value is None else _string(value)
 
 
 def _parse_input(raw: str, partial_mode: Any) -> tuple[Any, bool]:

@@ -7,6 +7,7 @@ written for the SDK catch it.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 import anthropic
@@ -57,7 +58,9 @@ class StreamError(anthropic.APIError):
         self.message: str = message
         self.body: object = body
         # As in the SDK: typed as present, and here absent only when the stream had no HTTP response.
-        self.request: Any = getattr(response, "request", None)
+        self.request: Any = None
+        with suppress(AttributeError, RuntimeError):  # a response that somebody made for a test may have none
+            self.request = response.request
 
     def __reduce__(self) -> tuple[Any, ...]:
         result = getattr(self, "result", None)
@@ -99,7 +102,8 @@ class StreamAPIError(StreamError, anthropic.APIStatusError):
     """
 
     def __init__(self, message: str, *, body: object, response: Any = None) -> None:
-        if response is not None:
+        self.request_id: str | None = None
+        with suppress(AttributeError, RuntimeError):  # no response, or a stand-in that lacks something
             # The SDK reads further fields, which differ between its versions, from the response and the body.
             anthropic.APIStatusError.__init__(self, message, response=response, body=body)
         super().__init__(message, response=response, body=body)
@@ -107,8 +111,6 @@ class StreamAPIError(StreamError, anthropic.APIStatusError):
         self.type: Any = kind if isinstance(kind, str) else None
         self.status_code: int = _STATUS.get(str(kind), 500)
         self.retryable: bool = self.type in _RETRYABLE
-        if response is None:
-            self.request_id: str | None = None
 
 
 class StreamProtocolError(StreamError):

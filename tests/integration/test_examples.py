@@ -117,6 +117,7 @@ def test_the_examples_choose_their_client_alike() -> None:
     assert len({connecting(EXAMPLES / f"{name}.py") for name in PRINTED if name != "async_many"}) == 1
 
 
+@pytest.mark.slow
 def test_an_async_example_talks_to_the_api_where_there_is_a_key() -> None:
     with serve(Reply.text("Of the sea."), repeat=True) as server:
         done = run(EXAMPLES / "async_many.py", **with_key(server))
@@ -125,6 +126,7 @@ def test_an_async_example_talks_to_the_api_where_there_is_a_key() -> None:
     assert "bore: Of the sea. (complete)\n" in done.stdout
 
 
+@pytest.mark.slow
 def test_chat_history_sends_what_it_kept() -> None:
     with serve(Reply.text("One."), Reply.text("Word " * 40), Reply.text("Three.")) as server:
         done = run(EXAMPLES / "chat_history.py", **with_key(server))
@@ -148,6 +150,7 @@ class TestQuickstart:
             summary,
         )
 
+    @pytest.mark.slow
     def test_asks_the_api_where_there_is_a_key(self) -> None:
         with serve(Reply.text("Scattering.")) as server:
             done = run(QUICKSTART, "Why is", "the sky blue?", **with_key(server))
@@ -160,8 +163,18 @@ class TestQuickstart:
         ("reply", "verdict", "error"),
         [
             (Reply.text("Hello there.").cut(after_events=4), "disconnected (None)", "StreamTruncatedError"),
-            (Reply.text("Hello there.").error("api_error", after_events=4), "failed (None)", "StreamAPIError"),
-            (Reply.http_error(401, message="no such key"), "failed (None)", "AuthenticationError"),
+            pytest.param(
+                Reply.text("Hello there.").error("api_error", after_events=4),
+                "failed (None)",
+                "StreamAPIError",
+                marks=pytest.mark.slow,
+            ),
+            pytest.param(
+                Reply.http_error(401, message="no such key"),
+                "failed (None)",
+                "AuthenticationError",
+                marks=pytest.mark.slow,
+            ),
         ],
         ids=["cut", "error event", "refused"],
     )
@@ -173,6 +186,7 @@ class TestQuickstart:
         assert "at least " in done.stdout
         assert re.fullmatch(rf"\n{error}: .*\n", done.stderr)
 
+    @pytest.mark.slow
     def test_flushes_each_piece(self) -> None:
         # The server holds the rest back for good: what is seen here was written out at once.
         with serve(Reply.text("Hello there.").stall(after_events=4)) as server, started(with_key(server)) as process:
@@ -218,7 +232,9 @@ class TestQuickstartAndCtrlC:
             assert process.stderr.readline().decode() == NOTE  # the line before the imports
             assert interrupt(process) == (130, "\n[interrupted]\nusage: at least 0 output tokens\n", "")
 
-    @pytest.mark.parametrize("marker", ["A boat ", "equals the weight"], ids=["first words", "middle"])
+    @pytest.mark.parametrize(
+        "marker", ["A boat ", pytest.param("equals the weight", marks=pytest.mark.slow)], ids=["first words", "middle"]
+    )
     def test_during_the_answer(self, marker: str) -> None:
         with started() as process:
             seen = read_until(process, marker)
@@ -256,6 +272,7 @@ sys.stdout, sys.argv = Output(sys.stdout, word), [path]
 runpy.run_path(path, run_name="__main__")
 """
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("word", ["there", "usage: 10", "verdict"])
     def test_at_any_line_of_what_it_writes(self, word: str) -> None:
         with serve(Reply.text("Hello there.")) as server:

@@ -410,7 +410,7 @@ def every_point(way: Way, step: int) -> tuple[int, int, list[Outcome], list[str]
         assert server.connections <= len(chosen) * len(way.replies) + 2
     # What depends on the time runs or does not: the last points may not be reached.
     reached = [outcome for outcome in outcomes if outcome.hit is not None]
-    assert len(reached) + len(failures) >= len(chosen) * 0.98
+    assert len(chosen) - len(reached) - len(failures) <= max(3, len(chosen) // 50)
     return counting.count, len(chosen), reached, failures
 
 
@@ -432,7 +432,7 @@ def _interrupt(way: Way, step: int, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_an_interrupt_at_some_bytecodes(way: Way, capsys: pytest.CaptureFixture[str]) -> None:
-    _interrupt(way, 89, capsys)
+    _interrupt(way, 149, capsys)
 
 
 @pytest.mark.slow
@@ -444,7 +444,7 @@ def test_an_interrupt_at_every_bytecode(way: Way, capsys: pytest.CaptureFixture[
 # A finaliser that is interrupted: Python ignores the exception there, the connection must not be lost.
 
 
-@pytest.mark.parametrize("kind", ["interrupt", "warning"])
+@pytest.mark.parametrize("kind", [pytest.param("interrupt", marks=pytest.mark.slow), "warning"])
 def test_a_finaliser_that_is_interrupted(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     sink = Log()
     ignored: list[Any] = []

@@ -161,10 +161,6 @@ def _interrupt(script: Path, moments: range, capsys: pytest.CaptureFixture[str])
     assert interrupted > len(moments) // 2
 
 
-def test_ctrl_c_at_some_moments(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _interrupt(script, range(1, len(PIECES) + 3, 7), capsys)
-
-
 @pytest.mark.slow
 def test_ctrl_c_after_each_piece(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The first line says that it is ready, the second that the stream is open; then come the pieces."""

@@ -66,6 +66,8 @@ def raw_inputs(arrived: list[dict[str, Any] | None]) -> dict[str, str]:
     found: dict[str, str] = {}
     for event in arrived:
         kind = event.get("type") if event else None
+        if kind == "message_start":
+            found |= {block["id"]: "{}" for block in event["message"]["content"] if "id" in block}
         if kind == "content_block_start" and "id" in event["content_block"]:
             ids[event["index"]] = event["content_block"]["id"]
             found[ids[event["index"]]] = ""
