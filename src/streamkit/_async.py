@@ -147,10 +147,9 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
         """The next chunk; when a clock runs out first, that is the stream's failure."""
         state, now = self._state, time.monotonic()
         idle_at, total_at = state.idle_deadline(now), state.waker.total_at
-        with anyio.move_on_after(min(idle_at, total_at) - now) as scope:
+        with anyio.move_on_after(min(idle_at, total_at) - now):
             return await self._body.__anext__()
-        if scope.cancelled_caught:
-            state.timed_out("total" if total_at <= idle_at else "idle")
+        state.timed_out("total" if total_at <= idle_at else "idle")
         return None
 
     async def _settle(self) -> bool:
@@ -181,11 +180,10 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
             self._loop = asyncio.get_running_loop()
         except RuntimeError:  # trio
             self._loop = None
-        with anyio.move_on_after(max(state.waker.total_at - now, 0)) as scope:
+        with anyio.move_on_after(max(state.waker.total_at - now, 0)):
             self._slot.append(await self._source.prepare()())
         if not self._slot:
-            if scope.cancelled_caught:
-                state.timed_out("total")
+            state.timed_out("total")
             return
         reading = Reading(self._slot[-1], self._source)
         self._body = reading.body

@@ -265,8 +265,6 @@ class MessageBuilder:
             block.pieces.fold()
 
     def _first_text(self, block: Block, text: str) -> str:
-        if block.speaks:
-            return text
         block.speaks = block.kind not in _STRUCTURED
         if self._separate and self._separator:
             text = self._separator + text

@@ -1002,6 +1002,31 @@ async def test_a_stream_that_is_dropped_warns_and_closes_its_connection(kit: Kit
     assert log.of("finish") == ["interrupted"]
 
 
+@pytest.mark.filterwarnings("ignore:Exception ignored in.*async_generator:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning", "ignore:Async generator 'http:ResourceWarning")
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_stream_that_is_dropped_after_its_loop_has_ended(backend: str) -> None:
+    """Nothing can be awaited any more: plain sinks are finished, and nothing warns of what was never awaited."""
+
+    class Awaited(streamkit.AsyncSink):
+        async def finish(self, result: StreamResult) -> None:
+            raise AssertionError("no loop runs it")
+
+    log = Log()
+
+    async def main() -> Any:
+        stream = streamkit.stream_text(async_sdk(server), sinks=[log, Awaited()], **PARAMS)
+        assert await stream.__anext__() == "One "
+        return stream
+
+    with serve(REPLY.stall(after_events=4)) as server:
+        stream = anyio.run(main, backend=backend)
+        with pytest.warns(ResourceWarning, match="was dropped without being closed"):
+            del stream
+            gc.collect()
+    assert log.of("finish") == ["interrupted"]
+
+
 async def test_a_stream_that_was_never_opened_or_was_closed_is_dropped_in_silence(kit: Kit) -> None:
     with serve(REPLY, repeat=True) as server:
         client = kit.client(server)
@@ -1271,6 +1296,49 @@ async def test_streamed_raises_on_anything_but_a_whole_reply(kit: Kit) -> None:
         assert caught.value.result.text == "One two "
 
 
+async def test_streamed_around_what_gives_no_stream(kit: Kit) -> None:
+    def create(**kwargs: Any) -> str:
+        return "no stream"
+
+    async def create_async(**kwargs: Any) -> str:
+        return "no stream"
+
+    sink = BufferSink()
+    with pytest.raises(TypeError, match="the call returned str, no stream"):
+        await kit.call(streamkit.streamed(create_async if kit.is_async else create, sinks=sink), **PARAMS)
+    assert sink.result is not None
+    assert sink.result.status == "failed"
+
+
+async def test_streamed_around_what_gives_events_of_its_own(kit: Kit) -> None:
+    """Without a response there are no bytes, and no headers."""
+    with serve(REPLY) as server:
+        client = kit.client(server)
+
+        def create(**kwargs: Any) -> Any:
+            return (event for event in client.messages.create(**kwargs))
+
+        async def create_async(**kwargs: Any) -> Any:
+            stream = await client.messages.create(**kwargs)
+            return (event async for event in stream)
+
+        sink = BufferSink()
+        wrapped = streamkit.streamed(create_async if kit.is_async else create, sinks=sink)
+        message = await kit.call(wrapped, **PARAMS)
+    assert (message.content[0].text, sink.text) == ("One two three", "One two three")
+
+
+def test_an_interrupt_while_the_request_is_sent() -> None:
+    def create(**kwargs: Any) -> Any:
+        raise KeyboardInterrupt
+
+    sink = BufferSink()
+    with pytest.raises(KeyboardInterrupt):
+        streamkit.streamed(create, sinks=sink)(**PARAMS)
+    assert sink.result is not None
+    assert (sink.result.status, sink.result.attempts) == ("interrupted", 1)
+
+
 async def test_streamed_looks_like_what_it_wraps(kit: Kit) -> None:
     with serve(REPLY) as server:
         create = kit.client(server).messages.create
@@ -1503,6 +1571,23 @@ async def test_a_sink_that_raises(kit: Kit, where: str, kind: Any, way: str) -> 
     if where == "write":
         assert len(before.of("write")) == 1
         assert after.of("write") == []
+
+
+async def test_a_sink_that_raises_the_same_error_again_at_its_end(kit: Kit) -> None:
+    error = ZeroDivisionError("in a sink")
+
+    class Broken(Sink):
+        def write(self, text: str) -> None:
+            raise error
+
+        def finish(self, result: StreamResult) -> None:
+            raise error
+
+    with serve(REPLY) as server:
+        with pytest.raises(ZeroDivisionError) as caught:
+            await kit.collect(server, sinks=Broken())
+    assert caught.value is error
+    assert error.__context__ is None
 
 
 async def test_a_sink_that_raises_stop_iteration(kit: Kit) -> None:

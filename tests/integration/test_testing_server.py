@@ -449,6 +449,17 @@ def test_leaving_while_a_reply_stalls(pings: float | None) -> None:
     # `no_thread_left` sees that the threads have ended.
 
 
+def test_what_a_client_sends_during_a_stall_is_passed_over() -> None:
+    with serve(Reply.text("a b c").stall(after_events=1, pings=0.01)) as server:
+        with closing(socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=30)) as sock:
+            sock.sendall(b'POST /v1/messages HTTP/1.1\r\ncontent-length: 15\r\n\r\n{"stream":true}')
+            for _ in range(3):
+                sock.sendall(b"more")
+                seen = b""
+                while b"event: ping" not in seen:
+                    seen += sock.recv(65536)
+
+
 def test_leaving_while_a_client_does_not_read() -> None:
     with ExitStack() as stack:
         with serve(Reply.text(["x" * 100_000] * 200)) as server:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamkit._message import MessageBuilder, TextBuffer
+from streamkit._message import MessageBuilder, TextBuffer, _stopped_at
 from streamkit._wire import EventDecoder, WireError
 from tests.conftest import BETA, PING, STOP, closed, delta, ending, opened, start, text, tool, tool_input
 
@@ -28,6 +28,20 @@ def content(builder: MessageBuilder) -> list[dict[str, Any]]:
     message = builder.message()
     assert message is not None
     return message["content"]
+
+
+@pytest.mark.parametrize(
+    ("message", "at"),
+    [
+        ("expected value at line 1 column 3", 2),
+        ("expected value at line 2 column 1", 4),
+        ("expected value at line 1 column 0", 0),
+        ("words of another kind", 0),
+        ("no", 0),
+    ],
+)
+def test_where_the_parser_stopped(message: str, at: int) -> None:
+    assert _stopped_at(b'{"a\n"', message) == at
 
 
 # Text.

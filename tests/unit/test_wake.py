@@ -2,13 +2,96 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from streamkit import _wake
 from streamkit._wake import NEVER, Waker
+
+
+def response(sock: Any, version: bytes = b"HTTP/1.1", **extensions: Any) -> Any:
+    """What an HTTP library says of its connection."""
+    stream = SimpleNamespace(get_extra_info={"socket": sock}.get)
+    return SimpleNamespace(
+        is_closed=False, extensions={"http_version": version, "network_stream": stream, **extensions}
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "shut"),
+    [
+        ({}, True),
+        ({"version": b"HTTP/1.0"}, True),
+        ({"version": b"HTTP/2"}, False),  # others share the connection
+        ({"network_stream": None}, False),
+        ({"network_stream": SimpleNamespace()}, False),
+        ({"network_stream": SimpleNamespace(get_extra_info={}.get)}, False),
+    ],
+    ids=["1.1", "1.0", "2", "no stream", "no info", "no socket"],
+)
+def test_the_socket_is_shut_down_where_it_is_this_response_s_alone(options: dict[str, Any], shut: bool) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.settimeout(0 if not shut else 20)
+        waker = Waker()
+        waker.attach(response(ours, **options))
+        waker.wake("cancel")
+        if shut:
+            assert theirs.recv(1) == b""
+        else:
+            with pytest.raises(BlockingIOError):
+                theirs.recv(1)
+
+
+@pytest.mark.parametrize("wrap", [lambda sock: sock, lambda sock: SimpleNamespace(fileno=sock.fileno)])
+def test_a_socket_that_is_closed_already_is_let_be(wrap: Any) -> None:
+    ours, theirs = socket.socketpair()
+    ours.close()
+    theirs.close()
+    waker = Waker()
+    waker.attach(response(wrap(ours)))
+    waker.wake("cancel")
+    assert waker.reason == "cancel"
+
+
+def free(lock: Any) -> bool:
+    """Whether another thread can have the lock."""
+    found: list[bool] = []
+    thread = threading.Thread(target=lambda: found.append(lock.acquire(blocking=False) and not lock.release()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def test_an_interrupt_leaves_no_lock_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupting:
+        @property
+        def extensions(self) -> Any:
+            raise KeyboardInterrupt
+
+    waker = Waker()
+    waker.attach(Interrupting())
+    with pytest.raises(KeyboardInterrupt):
+        waker.wake("cancel")
+    assert free(waker.lock)
+    waker.wake("total")
+    assert waker.reason == "cancel"
+
+    def refused(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("can't start new thread")
+
+    waker.retire()
+    monkeypatch.setattr(_wake, "_thread", None)
+    monkeypatch.setattr(threading, "Thread", refused)
+    with pytest.raises(RuntimeError, match="can't start"):
+        _wake.watch(waker)
+    monkeypatch.undo()
+    assert free(_wake._starting)
 
 
 def test_the_first_reason_stands() -> None:
