@@ -158,7 +158,7 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
         if state.over:
             return not self._refuse_reading()
         if state.waker.reason == "cancel":
-            await self._end("interrupted", None)
+            await self._end_early(None)
         elif state.failure is not None:
             if not state.retrying:
                 raise state.failure
@@ -257,9 +257,20 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
             return
         self._busy = True
         try:
-            await self._end("interrupted", error)
+            await self._end_early(error)
         finally:
             self._busy = False
+
+    async def _end_early(self, error: BaseException | None) -> None:
+        """End between two items. What the last chunk held counts, though nobody has asked for it."""
+        try:
+            self._state.take_rest()
+            with anyio.CancelScope(shield=True):
+                await self._call_sinks()
+        except BaseException as second:
+            await self._end(self._state.status_for(second), error or second)
+            raise
+        await self._end("interrupted", error)
 
     async def _end(self, status: Status, error: BaseException | None) -> None:
         """The end, whatever it is. Shielded: what is being cancelled closes too."""
@@ -304,8 +315,6 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
         """End where nothing can be awaited: here what needs no loop, and in the loop, if it runs, the rest."""
         state = self._state
         state.waker.wake("cancel")
-        finishing = state.sinks.finishing(state.finish("interrupted", None, time.monotonic()))
-        state.sinks.release()
         later: list[Any] = []
         layers = [layer for layer in (self._body, *self._slot) if layer is not None]
         self._slot, self._body = [], None
@@ -318,7 +327,13 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
                 await answer
 
         try:
-            later += [answer for answer in iter(finishing.__next__, FINISHED) if inspect.isawaitable(answer)]
+            try:
+                state.take_rest()
+                later += filter(inspect.isawaitable, [method(item) for method, item in state.calls or ()])
+            finally:
+                finishing = state.sinks.finishing(state.finish("interrupted", None, time.monotonic()))
+                state.sinks.release()
+                later += filter(inspect.isawaitable, iter(finishing.__next__, FINISHED))
         finally:
             if loop is not None and loop.is_running():
                 loop.call_soon_threadsafe(lambda: loop.create_task(end()))

@@ -50,7 +50,9 @@ class StreamResult(Generic[MessageT, OutputT]):
     """All that a stream gave, whatever ended it. Picklable; a pickle never holds the request."""
 
     text: str
-    """All text, exactly what was yielded and what the sinks got."""
+    """All text that arrived, as it was yielded and as the sinks got it.
+
+    After an early end that may be more than the consumer had asked for: at most one chunk of the body."""
     thinking: str
     """All thinking."""
     tool_uses: tuple[ToolUseBlock, ...]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -200,6 +201,19 @@ class StreamState:
             self._fail(explain(error, self.reading))  # type: ignore[arg-type]
             return self.ready.popleft() if self.ready else None
 
+    def take_rest(self) -> None:
+        """The consumer leaves: what has arrived whole goes into the message and to the sinks all the same."""
+        # Only once, whatever comes in between: what is told to the sinks must have no gap.
+        waiting, self.waiting = self.waiting, deque()
+        with suppress(WireError):
+            while waiting and self.failure is None:
+                event = self._parse(waiting.popleft())
+                if event is None:
+                    continue
+                if event["type"] == "message_stop":  # who left before it is not told that the reply was read
+                    break
+                self._take(event)
+
     @property
     def status(self) -> Status:
         """How the stream stands."""
@@ -241,7 +255,10 @@ class StreamState:
             if isinstance(error, StreamError):
                 error.result = self._final
         self.halted = True
-        self.waiting, self.ready = deque(), deque()  # nobody gets what was not handed over by now
+        # Nobody gets what was not handed over by now.
+        self.waiting, self.ready = deque(), deque()
+        if self.calls:
+            self.calls.clear()
         return self._final
 
     def result(self, now: float) -> StreamResult[Any, Any]:

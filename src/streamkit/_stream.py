@@ -29,7 +29,7 @@ class BaseStream(Generic[MessageT, OutputT]):
 
     @property
     def text(self) -> str:
-        """All text so far, exactly what was yielded and what the sinks got."""
+        """All text so far: what was yielded and what the sinks got. After an early end, all that had arrived."""
         return str(self._state.builder.text)
 
     @property

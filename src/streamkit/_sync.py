@@ -134,7 +134,7 @@ class SyncStream(
                 try:
                     warnings.warn(f"{self!r} {DROPPED}", ResourceWarning, stacklevel=2, source=self)
                 finally:  # also where warnings are errors
-                    self._end("interrupted", None)
+                    self._end_early(None)
             except BaseException:
                 self._end("interrupted", None)  # what an interrupt left
                 raise
@@ -166,7 +166,7 @@ class SyncStream(
         if state.over:
             return not self._refuse_reading()
         if state.waker.reason == "cancel":
-            self._end("interrupted", None)
+            self._end_early(None)
         elif state.failure is not None:
             if not state.retrying:
                 raise state.failure
@@ -229,9 +229,18 @@ class SyncStream(
             self._end("interrupted", error)
             return
         try:
-            self._end("interrupted", error)
+            self._end_early(error)
         finally:
             self._turn.release()
+
+    def _end_early(self, error: BaseException | None) -> None:
+        """End between two items. What the last chunk held counts, though nobody has asked for it."""
+        try:
+            self._state.take_rest()
+        except BaseException as second:
+            self._end(self._state.status_for(second), error or second)
+            raise
+        self._end("interrupted", error)
 
     def _end(self, status: Status, error: BaseException | None) -> None:
         """The end, whatever it is; what was interrupted is taken up where it was left."""

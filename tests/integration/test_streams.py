@@ -891,7 +891,93 @@ async def test_iterating_after_close(kit: Kit, chunks: Any) -> None:
             for way in (one.next, one.open, one.until_done):
                 with pytest.raises(RuntimeError, match="this stream is closed: read it before"):
                     await way()
-            assert (one.text, one.status) == ("One ", "interrupted")
+            assert (one.text, one.status) == ("One " if chunks is None else TEXT, "interrupted")
+
+
+class Leaving(BaseException):
+    """What a loop's body may raise."""
+
+
+async def _leave(stream: Live, way: str) -> None:
+    """Leave a stream after its first piece."""
+    if way == "body":
+        with pytest.raises(Leaving):
+            async with stream:
+                await stream.next()
+                raise Leaving
+    elif way == "break":
+        async with stream:
+            async for _ in stream:
+                break
+    elif way == "cancel":
+        async for _ in stream:
+            stream.cancel()
+    elif way == "throw":
+        await stream.next()
+        with pytest.raises(Leaving):
+            await stream.call("throw", "athrow", Leaving())
+    elif way == "close":
+        await stream.next()
+        await stream.close()
+    else:
+        await stream.next()
+        with pytest.warns(ResourceWarning):
+            del stream.stream
+            gc.collect()
+
+
+@pytest.mark.parametrize("way", ["body", "break", "cancel", "throw", "close", "drop"])
+async def test_what_has_arrived_counts_when_the_consumer_leaves(kit: Kit, mode: str, way: str) -> None:
+    """Also what it had not asked for yet; but a reply that was not read to its end is not complete."""
+    log, buffer = Log(), BufferSink()
+    sinks: list[Any] = [log, buffer]
+    awaited = kit.is_async and (mode, way) != ("trio", "drop")  # on trio a finaliser can start nothing
+    if awaited:
+        sinks.append(AsyncLog("late", []))
+    with serve(Reply.recorded(REPLY.body, [10**6])) as server:
+        await _leave(kit.text(server, sinks=sinks), way)
+        for _ in range(100):
+            await anyio.lowlevel.checkpoint()  # what was dropped is ended by a task of its own
+    result = buffer.result
+    assert result is not None
+    assert (result.text, buffer.text, result.status, result.ok) == (TEXT, TEXT, "interrupted", False)
+    assert result.message.content[0].text == TEXT
+    assert (result.usage_final, result.stop_reason) == (True, "end_turn")
+    assert log.of("write") == ["One ", "two ", "three"]
+    assert log.calls[-1] == ("finish", "interrupted")
+    assert log.of("event")[0] == "message_start"
+    assert log.of("event")[-1] == "message_delta"
+    if awaited:
+        assert [(method, value) for _, method, value in sinks[-1].calls if method != "event"] == [
+            (method, value) for method, value in log.calls if method != "event"
+        ]
+
+
+async def test_a_sink_that_raises_at_what_was_left(kit: Kit) -> None:
+    class Picky(Log):
+        def write(self, text: str) -> None:
+            super().write(text)
+            if text == "two ":
+                raise ZeroDivisionError
+
+    picky, log = Picky(), Log()
+    with serve(Reply.recorded(REPLY.body, [10**6])) as server:
+        stream = kit.text(server, sinks=[picky, log])
+        with pytest.raises(ZeroDivisionError):
+            async with stream:
+                await stream.next()
+    assert picky.of("write") == ["One ", "two "]
+    assert log.of("write") == ["One "]
+    assert picky.of("finish") == log.of("finish") == ["failed"]
+    assert (stream.status, type(stream.result.error)) == ("failed", ZeroDivisionError)
+
+
+async def test_what_was_left_may_be_broken(kit: Kit) -> None:
+    body = sse(start(), opened(), text("One ")) + b"data: {oops\n\n" + sse(text("two "))
+    with serve(Reply.recorded(body, [10**6])) as server:
+        async with kit.text(server) as stream:
+            await stream.next()
+    assert (stream.text, stream.status, stream.result.error) == ("One ", "interrupted", None)
 
 
 async def test_iterating_after_a_failure(kit: Kit) -> None:
