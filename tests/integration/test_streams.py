@@ -973,11 +973,17 @@ async def test_a_sink_that_raises_at_what_was_left(kit: Kit) -> None:
 
 
 async def test_what_was_left_may_be_broken(kit: Kit) -> None:
-    body = sse(start(), opened(), text("One ")) + b"data: {oops\n\n" + sse(text("two "))
+    body = (
+        sse(start(), opened(), text("One "))
+        + b": a comment\n\n"
+        + sse(text("two "))
+        + b"data: {oops\n\n"
+        + sse(text("x"))
+    )
     with serve(Reply.recorded(body, [10**6])) as server:
         async with kit.text(server) as stream:
             await stream.next()
-    assert (stream.text, stream.status, stream.result.error) == ("One ", "interrupted", None)
+    assert (stream.text, stream.status, stream.result.error) == ("One two ", "interrupted", None)
 
 
 async def test_iterating_after_a_failure(kit: Kit) -> None:
