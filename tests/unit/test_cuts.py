@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -32,12 +32,13 @@ from streamkit import (
 from streamkit._source import Source
 from streamkit._state import Options
 from streamkit._sync import TextStream
+from streamkit._wire import EventDecoder
 from streamkit.testing import Reply, serve
 from tests.conftest import BETA, FIXTURES, PARAMS, async_sdk, ending, opened, sdk, sse, start, text
 
 RECORDINGS = Path(__file__).resolve().parents[2].parent / "shared" / "recordings"
 RECORDED = sorted(RECORDINGS.glob("*.sse"))
-LARGE = 3_000  # bytes beyond which not each cut of a recording is made, but a sample
+LARGE = 20_000  # bytes beyond which not each cut of a recording is made
 
 
 class Body:
@@ -261,36 +262,52 @@ def cuts_of(body: bytes, some: int) -> list[int]:
     return sorted({0, len(body), *others, *(cut for cut in ends if cut <= len(body))})
 
 
-def check_cuts(path: Path, some: int | None = None) -> int:
+def check_cuts(path: Path, cuts: Sequence[int], *, each: bool = True) -> str:
+    """Check these cuts of a body. But for `each`, a cut that leaves the core what the one before left is not played."""
     body = path.read_bytes()
     expected, beta = Expected(body), any(name in path.name for name in (*BETA, "compaction", "mcp", "fallback"))
-    if some is None and len(body) > LARGE and path in RECORDED:
-        some = 400
-    cuts = range(len(body) + 1) if some is None else cuts_of(body, some)
+    played = 0
     for breaks in (False, True):
-        before = ""
+        text_before, core_before, right_before = "", None, None
         for cut in cuts:
+            right, core = expected.at(cut, breaks), left_to_the_core(body[:cut], breaks)
+            if not each and core == core_before:
+                assert right is right_before, f"what the core has is the same at {cut}, and should not be"
+                continue
             given, found = play(body[:cut], breaks=breaks, beta=beta)
-            check(found, given, expected.at(cut, breaks), breaks)
-            assert found.text.startswith(before), f"text that was there at the cut before is gone at {cut}"
-            before = found.text
-    return 2 * len(cuts)
+            check(found, given, right, breaks)
+            assert found.text.startswith(text_before), f"text that was there at the cut before is gone at {cut}"
+            text_before, core_before, right_before = found.text, core, right
+            played += 1
+    return f"{2 * len(cuts)} cuts of {path.name}, {played} of them different"
+
+
+def left_to_the_core(body: bytes, breaks: bool) -> tuple[Any, ...]:
+    """All that the layers above the decoder learn of a body."""
+    decoder = EventDecoder()
+    decoder.feed(body)
+    if not breaks:
+        decoder.end()
+    return decoder.foreign, *decoder.waiting
 
 
 def test_cuts_of_each_fixture(recorded: Path) -> None:
-    print(f"{check_cuts(recorded, 150)} cuts of {recorded.name}")
+    print(check_cuts(recorded, cuts_of(recorded.read_bytes(), 150)))
 
 
 @pytest.mark.slow
 def test_every_cut_of_each_fixture(recorded: Path) -> None:
-    print(f"{check_cuts(recorded)} cuts of {recorded.name}")
+    print(check_cuts(recorded, range(len(recorded.read_bytes()) + 1)))
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not RECORDED, reason="the recordings are not beside the project")
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.name)
 def test_every_cut_of_each_recording(path: Path) -> None:
-    print(f"{check_cuts(path)} cuts of {path.name}")
+    """Each byte of those up to 20 kB; of larger ones each event's end, and 2,000 bytes by chance."""
+    body = path.read_bytes()
+    cuts = range(len(body) + 1) if len(body) <= LARGE else cuts_of(body, 2000)
+    print(check_cuts(path, cuts, each=False))
 
 
 def test_byte_by_byte_is_the_same_as_at_once(recorded: Path) -> None:
