@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -165,6 +166,53 @@ def _interrupt(script: Path, moments: range, capsys: pytest.CaptureFixture[str])
 def test_ctrl_c_after_each_piece(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The first line says that it is ready, the second that the stream is open; then come the pieces."""
     _interrupt(script, range(1, len(PIECES) + 3), capsys)
+
+
+QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart.py"
+
+
+def quickstart_interrupted_after(url: str, size: int) -> bool:
+    """Start the example, and send it SIGINT when it has printed that many characters. Whether that was in time."""
+    with subprocess.Popen(  # noqa: S603 - our own file
+        [sys.executable, str(QUICKSTART)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**environment(), "ANTHROPIC_API_KEY": "test-key", "ANTHROPIC_BASE_URL": url},
+        start_new_session=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            seen = b""
+            while len(seen) < size and (more := os.read(process.stdout.fileno(), 65536)):
+                seen += more
+            process.send_signal(signal.SIGINT)
+            rest, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    output = (seen + rest).decode()
+    assert errors == b""
+    if process.returncode == 0:
+        assert output.endswith("verdict: complete (end_turn)\n")
+        return False
+    assert process.returncode == 130
+    printed, last = output.split("\n[interrupted]\n")
+    said = printed.partition("\n\nusage: ")[0]
+    assert TEXT.startswith(said.rstrip("\n"))
+    assert said.startswith(seen.decode().partition("\n\nusage: ")[0].rstrip("\n"))
+    assert re.fullmatch(r"usage: at least \d+ output tokens\n", last)
+    return True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(4))
+def test_ctrl_c_in_the_quickstart(part: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """At 56 moments spread over its answer, and over the lines that follow."""
+    moments = [1 + round(step * (len(TEXT) + 60) / 55) for step in range(56)][part::4]
+    with serve(REPLY, repeat=True) as server:
+        interrupted = sum(quickstart_interrupted_after(server.url, size) for size in moments)
+    with capsys.disabled():
+        print(f"\nquickstart.py: {len(moments)} signals, {interrupted} before the end")
+    assert interrupted > len(moments) // 2
 
 
 @pytest.mark.slow
