@@ -13,6 +13,7 @@ import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -96,7 +97,16 @@ RESET = ("disconnected", StreamConnectionError, "")
 NO_STREAM = ("failed", StreamProtocolError, "")
 OVERLOADED = {"type": "error", "error": {"type": "overloaded_error", "message": "Busy"}}
 ERROR = ("failed", StreamAPIError, "One ")
-STAGES = {"start": 0, "message": 1, "block": 2, "text": 3, "more": 4, "closed": 5, "reason": 6, "stop": 7}
+STAGES = {
+    "nothing": 0,
+    "message_start": 1,
+    "content_block_start": 2,
+    "the first text": 3,
+    "the second text": 4,
+    "content_block_stop": 5,
+    "message_delta": 6,
+    "message_stop": 7,
+}
 EMOJI = sse(start(), opened(), text("Ünïcödé 👩‍🚀"), closed(), ending(), STOP)
 
 
@@ -433,3 +443,23 @@ def test_tool_input_of_a_block_that_is_never_closed() -> None:
             assert bool(result.new_messages()) is whole
             cases += 1
     print(f"{cases} cases")
+
+
+def shown(seen: Seen) -> str:
+    status, kind, said = seen
+    return f"`{status}`" + (f", `{kind.__name__}`" if kind else "") + (f", {said!r}" if said not in ("", "?") else "")
+
+
+def table() -> str:
+    """What is seen of each peer, as the docs have it."""
+    rows = [
+        f"| {name} | {shown(peer.seen)} | {'the same' if peer.by_events is None else shown(peer.by_events)} |"
+        for name, peer in PEERS.items()
+    ]
+    return "\n".join(["| what comes | read by bytes | read by the SDK's events |", "|---|---|---|", *rows, ""])
+
+
+@pytest.mark.skipif(not NEWEST, reason="the table is that of the newest SDK")
+def test_the_table_of_peers_is_the_one_that_is_run() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "peers.md").read_text("utf-8")
+    assert page.endswith(f"\n\n{table()}"), f"the table in docs/peers.md should be:\n{table()}"
