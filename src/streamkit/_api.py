@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Coroutine
-from dataclasses import fields
 from typing import Any, Literal, TypeAlias, TypeVar, overload
 
 from anthropic.types import Message, RawMessageStreamEvent
@@ -39,7 +38,7 @@ from .errors import StreamError
 
 Choice: TypeAlias = Literal["raise", "return"]
 CreateT = TypeVar("CreateT", bound=Callable[..., Any])
-_OPTIONS = tuple(field.name for field in fields(Options))
+_OPTIONS = Options.__slots__
 
 
 @overload

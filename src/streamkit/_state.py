@@ -10,7 +10,6 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import anthropic
@@ -25,25 +24,25 @@ from ._wire import WireError
 from .errors import StreamError, StreamTimeoutError
 
 
-@dataclass(frozen=True)
 class Options:
     """The options of one stream, checked. Raises `TypeError` or `ValueError` for a wrong one."""
 
-    sinks: Any = None
-    retries: int | None = None
-    idle_timeout: float | None = None
-    total_timeout: float | None = None
-    separator: str = "\n\n"
+    # No dataclass: making one takes a millisecond of everybody's import.
+    __slots__ = ("idle_timeout", "retries", "separator", "sinks", "total_timeout")
 
-    def __post_init__(self) -> None:
-        retries: Any = self.retries
-        separator: Any = self.separator
+    def __init__(
+        self,
+        sinks: Any = None,
+        retries: Any = None,
+        idle_timeout: Any = None,
+        total_timeout: Any = None,
+        separator: Any = "\n\n",
+    ) -> None:
         if retries is not None and (not isinstance(retries, int) or isinstance(retries, bool)):
             raise TypeError(f"retries= takes a whole number, not {retries!r}")
         if retries is not None and retries < 0:
             raise ValueError(f"retries= takes 0 or more, not {retries!r}")
-        for name in ("idle_timeout", "total_timeout"):
-            seconds = getattr(self, name)
+        for name, seconds in (("idle_timeout", idle_timeout), ("total_timeout", total_timeout)):
             if seconds is None:
                 continue
             if not isinstance(seconds, (int, float)) or isinstance(seconds, bool):
@@ -52,6 +51,11 @@ class Options:
                 raise ValueError(f"{name}= takes seconds above 0, not {seconds!r}")
         if not isinstance(separator, str):
             raise TypeError(f'separator= takes a str ("" for none), not {separator!r}')
+        self.sinks: Any = sinks
+        self.retries: int | None = retries
+        self.idle_timeout: float | None = idle_timeout
+        self.total_timeout: float | None = total_timeout
+        self.separator: str = separator
 
 
 _CONTENT = frozenset({"content_block_delta", "content_block_start", "content_block_stop"})

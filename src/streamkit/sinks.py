@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TextIO, TypeAlias
 
 if TYPE_CHECKING:
@@ -191,7 +191,6 @@ class ModelUsage:
 _TOKENS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 
 
-@dataclass
 class UsageMeter(Sink):
     """Sums usage, in tokens, over many streams, also from many threads at once.
 
@@ -200,11 +199,15 @@ class UsageMeter(Sink):
     before the API named its model counts under `"unknown"`.
     """
 
-    shareable: ClassVar[bool] = True
+    shareable = True
 
-    total: ModelUsage = field(default_factory=ModelUsage)
-    by_model: dict[str, ModelUsage] = field(default_factory=dict)  # pyright: ignore[reportUnknownVariableType]
-    _lock: Any = field(default_factory=threading.Lock, repr=False, compare=False)
+    def __init__(self) -> None:
+        self.total: ModelUsage = ModelUsage()
+        self.by_model: dict[str, ModelUsage] = {}
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"UsageMeter(total={self.total!r}, by_model={self.by_model!r})"
 
     def finish(self, result: StreamResult[Any, Any]) -> None:
         """Count the usage of a stream."""

@@ -272,6 +272,7 @@ def test_meter_sums_in_total_and_by_model() -> None:
     total = meter.total
     assert (total.streams, total.not_final, total.input_tokens, total.output_tokens) == (3, 1, 17, 9)
     assert sorted(meter.by_model) == ["m1", "m2"]
+    assert repr(meter).startswith(f"UsageMeter(total=ModelUsage(streams={total.streams}, ")
     assert "input_tokens=17" in repr(meter)
 
 
