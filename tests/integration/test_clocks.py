@@ -307,6 +307,37 @@ def test_many_clocks_at_once(mode: str) -> None:
     print(f"{count} streams")
 
 
+THOUSAND = """
+import resource, threading
+from streamkit import stream_text
+from streamkit.testing import Reply, serve
+from tests.conftest import PARAMS, sdk
+
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+with serve(Reply.text("Hello there").stall(after_events=4), repeat=True) as server:
+    client = sdk(server)
+    streams = [stream_text(client, idle_timeout=60, total_timeout=60, **PARAMS) for _ in range(1000)]
+    for stream in streams:
+        assert next(stream) == "Hello "
+    clocks = [t for t in threading.enumerate() if t.name == "streamkit-clock"]
+    for stream in streams:
+        stream.close()
+assert len(clocks) == 1, clocks
+print("1000 streams with clocks, 1 thread")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="the limit on open files is another there")
+def test_a_thousand_clocks_are_kept_by_one_thread() -> None:
+    done = subprocess.run(  # noqa: S603 - this file's own script
+        [sys.executable, "-W", "error", "-c", THOUSAND], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    print(done.stdout.strip())
+
+
 SCRIPT = """
 import sys, threading
 from streamkit import collect
