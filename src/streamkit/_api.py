@@ -234,14 +234,14 @@ def _drain(stream: SyncStream[Any, Any, Any], on_error: Choice, on_interrupt: Ch
     try:
         with stream:
             return stream.until_done()
-    except StreamError:
+    except StreamError as error:
         if on_error == "raise":
             raise
-        return stream._partial_result()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - one package
-    except KeyboardInterrupt:
+        return stream._in_place_of(error)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - one package
+    except KeyboardInterrupt as error:
         stream.close()  # the interrupt may have come where `with` does not reach
         if on_interrupt == "return" and stream.result.timing.response is not None:
-            return stream.result
+            return stream._in_place_of(error)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         raise
 
 
@@ -249,7 +249,7 @@ async def _drain_async(stream: AsyncBaseStream[Any, Any, Any], on_error: Choice)
     try:
         async with stream:
             return await stream.until_done()
-    except StreamError:
+    except StreamError as error:
         if on_error == "raise":
             raise
-        return stream._partial_result()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - one package
+        return stream._in_place_of(error)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - one package

@@ -46,7 +46,9 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
         try:
             if self._state.over:
                 self._refuse_reading()
-            elif self._state.reading is None and self._state.waker.reason is None:
+            elif self._state.waker.reason == "cancel":
+                await self._end_early(None)
+            elif self._state.reading is None:
                 await self._connect()
                 if self._state.failure is not None:
                     raise self._state.failure
@@ -69,6 +71,8 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
                 if state.calls:
                     await self._call_sinks()
                 if item is not None:
+                    if self._closed:  # by another task, while a sink was awaited
+                        await self._end_early(None)
                     return item  # type: ignore[no-any-return]
                 if not state.halted:
                     item = await self._read()
@@ -76,6 +80,9 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
                     item = state.pull()
                 else:
                     break
+        except StopAsyncIteration as error:  # a sink's: it would look like the end
+            await self._abandon(error)
+            raise RuntimeError("a sink raised StopAsyncIteration") from error
         except BaseException as error:
             await self._abandon(error)
             raise
@@ -91,7 +98,15 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
 
     async def athrow(self, typ: Any, val: Any = None, tb: TracebackType | None = None, /) -> ItemT:
         """End the stream with an exception, which is raised; part of the async generator protocol."""
-        error = val if isinstance(val, BaseException) else typ if isinstance(typ, BaseException) else typ(val)
+        error = (
+            val
+            if isinstance(val, BaseException)
+            else typ
+            if isinstance(typ, BaseException)
+            else typ()
+            if val is None
+            else typ(val)
+        )
         await self._leave(error)
         raise error if tb is None else error.with_traceback(tb)
 
@@ -243,12 +258,12 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
             self._state.finish("interrupted", error, time.monotonic())
             self._drop()
             return
+        if not isinstance(error, KeyboardInterrupt):  # that may have come in the middle of an event
+            self._state.absorb()
         try:
             await self._end(self._state.status_for(error), error)
-        except Exception as second:  # noqa: BLE001 - a sink's, at its `finish`; the first error goes on
-            if second is not error:
-                error.__context__ = error.__context__ or second
-                self._finish_error = second
+        except Exception as second:  # noqa: BLE001 - a sink's, at its `finish`
+            self._first_goes_on(error, second)
 
     async def _leave(self, error: BaseException | None) -> None:
         """End the stream from outside of its reader, if it is not over."""
@@ -258,6 +273,10 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
         self._busy = True
         try:
             await self._end_early(error)
+        except Exception as second:
+            if error is None:
+                raise
+            self._first_goes_on(error, second)
         finally:
             self._busy = False
 

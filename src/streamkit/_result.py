@@ -107,7 +107,7 @@ class StreamResult(Generic[MessageT, OutputT]):
         if self.message is None or self.stop_reason == "refusal":
             return []
         content = _acceptable(
-            [block.to_dict(mode="json", warnings=False) for block in self.message.content],
+            [_as_param(block) for block in self.message.content],
             unparsed=[getattr(item.block, "id", None) for item in self.invalid_tool_input],
             unfinished={len(self.message.content) - 1} if self._open is None else self._open,
             whole=self.status == "complete",
@@ -131,7 +131,7 @@ class StreamResult(Generic[MessageT, OutputT]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         error = self.error
-        if isinstance(error, StreamError):
+        if isinstance(error, StreamError) and getattr(error, "result", None) is self:
             _, (kind, args, state, _), *_ = error.__reduce__()
             return _rebuild_with_error, (self.__getstate__(), kind, args, state)
         return restore, (self.__getstate__(), _picklable(error))
@@ -174,7 +174,21 @@ def _picklable(error: BaseException | None) -> BaseException | None:
             pass
         else:
             return error
-    return StreamError(f"{type(error).__name__}: {error}")
+    try:
+        said = str(error)
+    except Exception:  # noqa: BLE001 - its own doing
+        said = "(it cannot be shown)"
+    return StreamError(f"{type(error).__name__}: {said}")
+
+
+def _as_param(block: Any) -> dict[str, Any]:
+    """A block as the API takes it back. Its input is plain JSON, which may be nested deeper than pydantic goes."""
+    data: dict[str, Any] = block.model_dump(
+        mode="json", by_alias=True, exclude_unset=True, exclude={"input"}, warnings=False
+    )
+    if hasattr(block, "input"):
+        data["input"] = block.input
+    return data
 
 
 def _acceptable(

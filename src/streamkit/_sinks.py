@@ -43,6 +43,10 @@ class SinkSet:
         self.any_async: bool = bool(awaited)
         self._finishing: Iterator[object] | None = None
 
+    def silence(self) -> None:
+        """Tell nobody anything any more, but the end."""
+        self.text, self.thinking, self.event = [], [], []
+
     def claim(self) -> None:
         """Take the sinks for one stream. Raises `RuntimeError` when one is in use already."""
         for sink in self._sinks:

@@ -218,6 +218,11 @@ class StreamState:
                     break
                 self._take(event)
 
+    def absorb(self) -> None:
+        """A sink or a cancellation ends the stream: what has arrived whole goes into the message, and to no sink."""
+        self.sinks.silence()
+        self.take_rest()
+
     @property
     def status(self) -> Status:
         """How the stream stands."""
@@ -235,6 +240,8 @@ class StreamState:
             return NEVER
         if self.waiting_since is None:
             self.waiting_since = now
+        else:  # only the wait counts, not what the consumer did since the last chunk
+            self.waiting_since += now - self._now
         return self.waiting_since + idle
 
     def pause(self) -> float:
@@ -256,11 +263,12 @@ class StreamState:
             if status == "interrupted" and self.builder.stopped:  # too late: the message is complete
                 status, error = "complete", None
             self._final = self.snapshot(status, error, now)
-            if isinstance(error, StreamError):
-                error.result = self._final
+            if self.failure is not None and error is self.failure:  # not that of another stream, from a sink
+                self.failure.result = self._final
         self.halted = True
-        # Nobody gets what was not handed over by now.
-        self.waiting, self.ready = deque(), deque()
+        # Nobody gets what was not handed over by now, also not who is looking through it.
+        self.waiting.clear()
+        self.ready.clear()
         if self.calls:
             self.calls.clear()
         return self._final
@@ -273,6 +281,8 @@ class StreamState:
         """The status of a stream that `error` ended."""
         if not isinstance(error, Exception):
             return "interrupted"
+        if self.reading is not None and error is not self.failure:
+            return "failed"  # a sink's own, whatever its class
         if isinstance(error, anthropic.APITimeoutError):
             return "timed_out"
         return "disconnected" if isinstance(error, anthropic.APIConnectionError) else "failed"
@@ -294,7 +304,6 @@ class StreamState:
         elif kind == "message_stop":
             self._release_held()
             self.halted = True
-            self.waker.retire()  # the verdict stands, whatever comes now
         item: Any = None
         if self._wants_objects and kind != "ping":
             item = self.reading.to_object(event)  # type: ignore[union-attr]
@@ -398,10 +407,10 @@ def parse_output(output_format: Any, message: Any, stop_reason: str | None) -> t
     texts = [] if message is None else [block.text for block in message.content if block.type == "text"]
     if not texts:
         return None, ValueError(f"the reply holds no text to parse (stop reason: {stop_reason})")
-    adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(output_format)
     try:
+        adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(output_format)
         return adapter.validate_json(texts[0]), None
-    except ValueError as error:
+    except Exception as error:  # noqa: BLE001 - a validator of the user's may raise anything
         if stop_reason in ("end_turn", "stop_sequence", "tool_use"):
             return None, error
         ended = "the stream ended early" if stop_reason is None else f"the reply ended with {stop_reason!r}"

@@ -85,8 +85,16 @@ class BaseStream(Generic[MessageT, OutputT]):
         if state.waker.reason == "cancel":
             state.halted = True
 
-    def _partial_result(self) -> StreamResult[MessageT, OutputT]:
-        """The result in place of the error that ended the stream; but what a sink raised then is raised."""
+    def _first_goes_on(self, error: BaseException, second: Exception) -> None:
+        """An error is on its way to the caller: what a sink raised at its end goes along behind it."""
+        if second is not error:
+            error.__context__ = error.__context__ or second
+            self._finish_error = second
+
+    def _in_place_of(self, error: BaseException) -> StreamResult[MessageT, OutputT]:
+        """The result in place of the error that ended the stream; but what a sink raised is raised."""
+        if isinstance(error, Exception) and error is not self._state.failure:
+            raise error
         if self._finish_error is not None:
             raise self._finish_error
         return self.result
@@ -101,10 +109,12 @@ class BaseStream(Generic[MessageT, OutputT]):
 
         Raises `RuntimeError` where reading on is a mistake.
         """
+        if self._state.waker.reason == "cancel":
+            return True
         if self._closed:
             raise RuntimeError("this stream is closed: read it before closing it or leaving its with block")
         status = self._state.status
-        if status != "complete" and self._state.waker.reason != "cancel":
+        if status != "complete":
             raise RuntimeError(f"this stream has ended ({status}): make a new one to send the request again")
         return True
 

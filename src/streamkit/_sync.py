@@ -50,7 +50,9 @@ class SyncStream(
         try:
             if self._state.over:
                 self._refuse_reading()
-            elif self._state.reading is None and self._state.waker.reason is None:
+            elif self._state.waker.reason == "cancel":
+                self._end_early(None)
+            elif self._state.reading is None:
                 self._connect()
                 if self._state.failure is not None:
                     raise self._state.failure
@@ -88,6 +90,8 @@ class SyncStream(
             raise
         finally:
             self._turn.release()
+            if self._closed:  # by another thread, which left that to the reader
+                self._leave(None)
         raise StopIteration(self.result)
 
     def send(self, value: None, /) -> ItemT:
@@ -98,7 +102,15 @@ class SyncStream(
 
     def throw(self, typ: Any, val: Any = None, tb: TracebackType | None = None, /) -> ItemT:
         """End the stream with an exception, which is raised; part of the generator protocol."""
-        error = val if isinstance(val, BaseException) else typ if isinstance(typ, BaseException) else typ(val)
+        error = (
+            val
+            if isinstance(val, BaseException)
+            else typ
+            if isinstance(typ, BaseException)
+            else typ()
+            if val is None
+            else typ(val)
+        )
         self._leave(error)
         raise error if tb is None else error.with_traceback(tb)
 
@@ -196,28 +208,30 @@ class SyncStream(
         state = self._state
         state.waker.detach()
         self._release()
+        state.waker.forgive()
         until = time.monotonic() + state.pause()
-        while state.waker.reason in (None, "idle") and (left := until - time.monotonic()) > 0:
+        while state.waker.reason is None and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, 0.05))
         if state.waker.reason == "total":
             state.timed_out("total")
-        elif state.waker.reason != "cancel":
-            state.waker.forgive()
+        elif state.waker.reason is None:
             self._connect()
 
     def _read_on(self) -> None:
         """Read what comes after the message, at most one chunk, so that the connection can be used again."""
+        if self._timed:
+            self._state.waker.idle_at = self._state.idle_deadline(time.monotonic())
         with suppress(Exception):  # the message is complete, nothing can harm it any more
             next(self._body, None)
 
     def _abandon(self, error: BaseException) -> None:
         """End early, because of an error that is on its way to the caller."""
+        if isinstance(error, Exception):  # an interrupt may have come in the middle of an event
+            self._state.absorb()
         try:
             self._end(self._state.status_for(error), error)
-        except Exception as second:  # noqa: BLE001 - a sink's, at its `finish`; the first error goes on
-            if second is not error:
-                error.__context__ = error.__context__ or second
-                self._finish_error = second
+        except Exception as second:  # noqa: BLE001 - a sink's, at its `finish`
+            self._first_goes_on(error, second)
 
     def _leave(self, error: BaseException | None) -> None:
         """End the stream from outside of its reader, if it is not over."""
@@ -225,11 +239,16 @@ class SyncStream(
             if self._thread != threading.get_ident():
                 self.cancel()  # the reader, in another thread, wakes and closes
                 return
-            # This thread was interrupted while it read, or a sink closes the stream that is calling it.
+            # This thread was interrupted while it read, or a sink closes the stream that is calling it: as `cancel`.
+            self._state.waker.wake("cancel")
             self._end("interrupted", error)
             return
         try:
             self._end_early(error)
+        except Exception as second:
+            if error is None:
+                raise
+            self._first_goes_on(error, second)
         finally:
             self._turn.release()
 

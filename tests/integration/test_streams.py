@@ -852,7 +852,7 @@ async def test_cancel_when_it_is_late(kit: Kit) -> None:
                     events.cancel()
         assert events.status == "complete"
         assert (await kit.collect(client)).ok
-        assert server.connections == 1
+        assert server.connections <= 2  # a late cancel may cost the connection, and nothing else
 
 
 # Wrong use of a stream.
