@@ -44,8 +44,9 @@ class SinkSet:
         self._finishing: Iterator[object] | None = None
 
     def silence(self) -> None:
-        """Tell nobody anything any more, but the end."""
-        self.text, self.thinking, self.event = [], [], []
+        """Tell nobody anything any more but the end, also where somebody is being told just now."""
+        for listeners in (self.text, self.thinking, self.event):
+            listeners.clear()
 
     def claim(self) -> None:
         """Take the sinks for one stream. Raises `RuntimeError` when one is in use already."""

@@ -74,6 +74,7 @@ class StreamState:
         self.builder = MessageBuilder()
         self.reading: Reading | None = None
         self.attempts = 0
+        self._opening = False  # a request is on its way, whose errors are the SDK's
         # The reader has something else to do than to read on: to open, retry, raise, or end.
         self.halted = True
         self.failure: StreamError | None = None
@@ -107,6 +108,7 @@ class StreamState:
             if self.options.total_timeout is not None:
                 self.waker.total_at = now + self.options.total_timeout
         self.attempts += 1
+        self._opening = True
         self.failure = None
         self.waiting_since = None
         self._held = [] if self.attempts <= self._retries else None
@@ -115,6 +117,7 @@ class StreamState:
     def connected(self, reading: Reading, now: float) -> None:
         """The response is there, and reading begins."""
         self.reading = reading
+        self._opening = False
         separator = "" if self.source.output_format is not None else self.options.separator
         self.builder = MessageBuilder(separator=separator, beta=reading.beta, partial_mode=reading.partial_mode)
         decoder = reading.decoder
@@ -266,6 +269,7 @@ class StreamState:
             if self.failure is not None and error is self.failure:  # not that of another stream, from a sink
                 self.failure.result = self._final
         self.halted = True
+        self.sinks.silence()
         # Nobody gets what was not handed over by now, also not who is looking through it.
         self.waiting.clear()
         self.ready.clear()
@@ -281,7 +285,7 @@ class StreamState:
         """The status of a stream that `error` ended."""
         if not isinstance(error, Exception):
             return "interrupted"
-        if self.reading is not None and error is not self.failure:
+        if not self._opening and error is not self.failure:
             return "failed"  # a sink's own, whatever its class
         if isinstance(error, anthropic.APITimeoutError):
             return "timed_out"

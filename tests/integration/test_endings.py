@@ -314,6 +314,7 @@ def test_a_sink_that_closes_the_stream() -> None:
             free(client)
         assert closing.calls[-1] == ("interrupted", stream.text)
         assert len([call for call in closing.calls if isinstance(call, tuple)]) == 1
+        assert log.calls == [("interrupted", stream.text)], "called after its end"
         assert stream.text == stream.result.text
         assert stream.text.startswith("".join(got))
         assert list(stream) == []
@@ -417,6 +418,31 @@ def test_the_wait_after_an_idle_time_out_can_be_ended() -> None:
     with serve(slow, LETTERS) as server:
         result = collect(sdk(server), idle_timeout=0.1, total_timeout=0.5, retries=2, on_error="return", **PARAMS)
         assert (result.status, result.error.clock, len(server.requests)) == ("timed_out", "total", 1)  # type: ignore[union-attr]
+
+
+def test_a_server_that_is_gone_when_it_is_tried_again() -> None:
+    log = Log()
+    early = Reply.recorded(LETTERS.body, headers={"retry-after": "0.3"}).cut(after_events=1)
+    raised: list[BaseException] = []
+    with serve(early) as server:
+        client = anthropic.Anthropic(api_key="test", base_url=server.url, max_retries=0)
+        stream = stream_text(client, retries=1, sinks=log, **PARAMS)
+
+        def read() -> None:
+            try:
+                stream.until_done()
+            except Exception as error:
+                raised.append(error)
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        while stream._state.failure is None or stream._slot:
+            threading.Event().wait(0.005)
+    thread.join(20)
+    client.close()
+    assert [type(error) for error in raised] == [anthropic.APIConnectionError]
+    assert log.calls == [("disconnected", "")]
+    assert stream.result.attempts == 2
 
 
 @pytest.mark.parametrize("ends", ["idle_timeout", "total_timeout", "cancel"])
