@@ -213,7 +213,7 @@ class StreamState:
         # Only once, whatever comes in between: what is told to the sinks must have no gap.
         waiting, self.waiting = self.waiting, deque()
         with suppress(WireError):
-            while waiting and self.failure is None:
+            while waiting and self.failure is None and self._final is None:  # a sink may close the stream
                 event = self._parse(waiting.popleft())
                 if event is None:
                     continue

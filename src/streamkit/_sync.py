@@ -71,6 +71,7 @@ class SyncStream(
         if not self._turn.acquire(blocking=False):
             raise RuntimeError(TWO_READERS)
         try:
+            self._thread = threading.get_ident()
             state = self._state
             item = state.pull() if state.waiting or state.ready else None
             while item is None:
@@ -154,7 +155,6 @@ class SyncStream(
     def _read(self) -> Any:
         """Read a chunk. Returns the first item in it, or `None`."""
         state = self._state
-        self._thread = threading.get_ident()
         if state.waker.reason is not None:
             state.broke(None)
             return state.pull()

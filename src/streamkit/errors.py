@@ -127,7 +127,9 @@ def dig(value: Any, *path: str) -> Any:
 def rebuild(kind: Any, args: tuple[Any, ...], state: dict[str, Any], result: Any) -> StreamError:
     error: StreamError = kind.__new__(kind)
     error.args = args
-    error.__dict__.update(state)
+    error.__dict__.update({"request": None, **state})
+    if isinstance(error, anthropic.APIStatusError):
+        error.__dict__["response"] = None
     if result is not None:
         from ._result import restore  # noqa: PLC0415 - the result refers to its error, and the error to it
 

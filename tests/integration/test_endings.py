@@ -349,6 +349,48 @@ def test_close_while_the_reader_is_in_a_sink_and_then_stops() -> None:
     assert log.calls[-1] == ("interrupted", stream.text)
 
 
+def test_close_by_a_thread_that_read_before_another_did() -> None:
+    inside, goes_on = threading.Event(), threading.Event()
+
+    class Slow(Log):
+        def write(self, text: str) -> None:
+            super().write(text)
+            if text == "b":
+                inside.set()
+                assert goes_on.wait(20)
+                self.calls.append("after b")
+
+    log = Slow()
+    with serve(AT_ONCE) as server:
+        stream = stream_text(sdk(server), sinks=log, **PARAMS)
+        assert next(stream) == "a"
+        thread = threading.Thread(target=lambda: list(stream))
+        thread.start()
+        assert inside.wait(20)
+        stream.close()
+        goes_on.set()
+        thread.join(20)
+    assert log.calls == ["a", "b", "after b", "c", "d", ("interrupted", "abcd")]
+
+
+def test_a_sink_that_closes_the_stream_that_is_being_left() -> None:
+    stream: Any = None
+
+    class Closing(Log):
+        def write(self, text: str) -> None:
+            super().write(text)
+            if text == "c":
+                stream.close()
+
+    log = Closing()
+    with serve(AT_ONCE) as server:
+        stream = stream_text(sdk(server), sinks=log, **PARAMS)
+        with stream:
+            next(stream)
+    assert log.calls == ["a", "b", "c", ("interrupted", "abc")]
+    assert stream.text == stream.result.text == "abc"
+
+
 def test_aclose_while_the_reader_awaits_a_sink_and_then_stops() -> None:
     async def main(log: Log) -> None:
         inside, goes_on = anyio.Event(), anyio.Event()

@@ -260,6 +260,7 @@ def test_a_pickle_of_each_error_and_its_result(kind: type[StreamError]) -> None:
     loaded = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert (str(loaded), loaded.args, loaded.retryable) == (str(error), error.args, error.retryable)
     assert (loaded.message, loaded.body) == (error.message, error.body)
+    assert loaded.request is getattr(loaded, "response", None) is None
     for name in ("clock", "type", "status_code", "request_id"):
         assert getattr(loaded, name, None) == getattr(error, name, None)
     assert loaded.result.text == "Hello there"
