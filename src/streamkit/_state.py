@@ -113,6 +113,7 @@ class StreamState:
         self.waiting_since = None
         self._held = [] if self.attempts <= self._retries else None
         self.ready.clear()
+        self.waiting.clear()  # what an attempt that failed had left
 
     def connected(self, reading: Reading, now: float) -> None:
         """The response is there, and reading begins."""

@@ -462,6 +462,16 @@ def test_the_wait_after_an_idle_time_out_can_be_ended() -> None:
         assert (result.status, result.error.clock, len(server.requests)) == ("timed_out", "total", 1)  # type: ignore[union-attr]
 
 
+def test_what_a_failed_try_had_left_is_forgotten() -> None:
+    body = sse(start()) + sse({"type": "error", "error": {"type": "overloaded_error", "message": "Busy"}})
+    left = Reply.recorded(body + sse(opened(), text("ghost")), [ONE_CHUNK], headers={"retry-after": "0.001"})
+    with serve(left, Reply.http_error(401)) as server:
+        stream = stream_text(sdk(server), retries=1, **PARAMS)
+        with pytest.raises(anthropic.AuthenticationError):
+            stream.until_done()
+    assert (stream.text, stream.status, stream.result.attempts) == ("", "failed", 2)
+
+
 def test_a_server_that_is_gone_when_it_is_tried_again() -> None:
     log = Log()
     early = Reply.recorded(LETTERS.body, headers={"retry-after": "0.3"}).cut(after_events=1)
