@@ -25,7 +25,7 @@ from streamkit import (
     streamed,
 )
 from streamkit.testing import Reply, serve
-from tests.conftest import PARAMS, STOP, async_sdk, closed, ending, sdk, sse, start, tool, tool_input
+from tests.conftest import PARAMS, STOP, async_sdk, closed, ending, opened, sdk, sse, start, text, tool, tool_input
 
 # ruff: noqa: PT012, S301 - whole blocks are what is tested, and pickles of this file's own making
 
