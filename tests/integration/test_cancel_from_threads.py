@@ -292,9 +292,8 @@ def _racing(kind: str, rounds: int, capsys: pytest.CaptureFixture[str]) -> None:
         sys.setswitchinterval(before)
     with capsys.disabled():
         print(f"\n{kind}: {rounds} races, {cancelled} cancelled in time, {connections} connections")
-    # A stream that is cancelled has its connection closed; one that is complete gives it back, but for those that were
-    # cancelled between the arrival of the last event and its reading.
-    assert connections <= cancelled + 1 + rounds // 10
+    # A stream that is cancelled, be it after its last event, may lose its connection; the one after it never does.
+    assert connections <= rounds + 1
     assert cancelled < rounds, "none was late: no race"
 
 

@@ -1,0 +1,121 @@
+"""What an event costs, in counts that are the same on every machine: calls, and bytes kept."""
+
+from __future__ import annotations
+
+import sys
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import streamkit
+from streamkit import Sink
+from streamkit._source import Source
+from streamkit._state import Options
+from streamkit._sync import EventStream, TextStream
+from tests.conftest import STOP, closed, delta, ending, opened, sse, start, text, tool, tool_input
+
+OURS = str(Path(streamkit.__file__).parent)
+
+
+class Body:
+    """A stream of the SDK whose body comes from memory, one event a chunk, made as it is asked for."""
+
+    def __init__(self, count: int, event: dict[str, Any], block: dict[str, Any]) -> None:
+        self.response, self.headers, self.is_closed = self, {"content-type": "text/event-stream"}, False
+        self.count, self.event, self.block = count, sse(event), block
+
+    def iter_raw(self) -> Iterator[bytes]:
+        yield sse(start(), self.block)
+        for _ in range(self.count):
+            yield bytes(memoryview(self.event))  # a copy, as a socket gives
+        yield sse(closed(), ending(), STOP)
+
+    iter_bytes = __next__ = iter_raw
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def stream_of(body: Body, kind: Any = TextStream, **options: Any) -> Any:
+    return kind(Source(lambda: lambda: body, is_async=False, retries=0), Options(**options))
+
+
+def calls(count: int, kind: Any, event: dict[str, Any], block: dict[str, Any], **options: Any) -> int:
+    """How many calls of Python functions of the library it takes to read so many events."""
+    found = 0
+
+    def profile(frame: Any, what: str, _: object) -> None:
+        nonlocal found
+        found += what == "call" and frame.f_code.co_filename.startswith(OURS)
+
+    stream = stream_of(Body(count, event, block), kind, **options)
+    before = sys.getprofile()
+    sys.setprofile(profile)
+    try:
+        for _ in stream:
+            pass
+    finally:
+        sys.setprofile(before)
+    assert stream.status == "complete"
+    return found
+
+
+class Deaf(Sink):
+    """Listens to nothing but the end."""
+
+
+class Listener(Sink):
+    def write(self, text: str) -> None:
+        pass
+
+
+THINKING = opened(0, "thinking", thinking="", signature="")
+CASES = {
+    # `__next__`, `_read`, `feed` twice, `pull`, `parse`, `_take` and `apply`: a ninth call is a step back.
+    "text": (8, TextStream, text("word "), opened(), {}),
+    "text, a sink that does not listen": (8, TextStream, text("word "), opened(), {"sinks": Deaf}),
+    "text, a sink": (9, TextStream, text("word "), opened(), {"sinks": Listener}),
+    "text, three sinks": (9, TextStream, text("word "), opened(), {"sinks": [Listener, Listener, Listener]}),
+    "text, clocks": (9, TextStream, text("word "), opened(), {"idle_timeout": 60, "total_timeout": 60}),
+    "thinking nobody listens to": (11, TextStream, delta(0, "thinking_delta", thinking="hm "), THINKING, {}),
+    "tool input nobody listens to": (10, TextStream, tool_input("     "), tool(), {}),
+    "events": (10, EventStream, text("word "), opened(), {}),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_calls_for_an_event(name: str) -> None:
+    most, kind, event, block, options = CASES[name]
+    few, many = (calls(count, kind, event, block, **options) for count in (1000, 3000))
+    each = (many - few) / 2000
+    print(f"{name}: {each:.3f} calls")
+    assert each <= most + 0.1, "more calls for an event than there were"
+
+
+def kept(count: int) -> tuple[int, int]:
+    """Bytes at the peak, and at the end, of reading so many pieces of text of four characters."""
+    body = Body(count, text("word"), opened())
+    for _ in stream_of(Body(10, text("word"), opened())):
+        pass  # what is made once
+    tracemalloc.start()
+    try:
+        stream = stream_of(body)
+        for _ in stream:
+            pass
+        now, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(stream.result.text) == 4 * count
+    return peak, now
+
+
+def test_bytes_kept_for_an_event() -> None:
+    """A piece of four characters may take little more than they do; no event is kept."""
+    (small, _), (large, _) = kept(5000), kept(50_000)
+    each = (large - small) / 45_000
+    print(f"{each:.1f} bytes an event, {large / 1e6:.2f} MB at the peak for 200 kB of text")
+    assert each <= 40
+    assert large <= 4e6
