@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anthropic
+import anyio
 import pytest
 
 if TYPE_CHECKING:
@@ -19,6 +22,11 @@ PARAMS: dict[str, Any] = {
     "max_tokens": 100,
     "messages": [{"role": "user", "content": "Hi"}],
 }
+# Real streams, which are not part of the project: beside it, or absent.
+RECORDINGS = Path(__file__).resolve().parents[1].parent / "shared" / "recordings"
+RECORDED = sorted(RECORDINGS.glob("*.sse")) or [
+    pytest.param(None, marks=pytest.mark.skip(reason="the recordings are not beside the project"))
+]
 FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("*.sse"))
 BETA = frozenset({"beta_compaction", "beta_mcp"})
 
@@ -40,6 +48,32 @@ def async_sdk(server: Server, **options: Any) -> anthropic.AsyncAnthropic:
     """The same, async. Has to be closed."""
     http_client = anthropic.DefaultAsyncHttpxClient(verify=_TLS, trust_env=False)
     return server.async_client(http_client=http_client, **{"max_retries": 0, **options})
+
+
+@contextlib.asynccontextmanager
+async def client_for(mode: str, server: Server, **options: Any) -> AsyncIterator[Any]:
+    """A client of either kind, by the name of the mode: "sync", "asyncio" or "trio"."""
+    if mode == "sync":
+        yield sdk(server, **options)
+        return
+    async with async_sdk(server, **options) as client:
+        yield client
+
+
+def run(mode: str, function: Callable[[], Awaitable[Any]]) -> Any:
+    """In an event loop, and never for longer than this: nothing may hang."""
+
+    async def guarded() -> Any:
+        with anyio.fail_after(20):
+            return await function()
+
+    return anyio.run(guarded, backend="trio" if mode == "trio" else "asyncio")
+
+
+def free(client: Any) -> None:
+    """No connection of the client is in use."""
+    pool = client._client._transport._pool
+    assert [connection for connection in pool.connections if not connection.is_idle()] == []
 
 
 def sse(*events: Any) -> bytes:
@@ -116,3 +150,9 @@ def recorded(request: pytest.FixtureRequest) -> Path:
 def pytest_make_parametrize_id(val: object) -> str | None:
     """A name that is the same in every process, for values whose `repr` tells where in memory they are."""
     return type(val).__name__ if " at 0x" in repr(val) else None
+
+
+@pytest.fixture(params=RECORDED, ids=lambda path: path and path.name)
+def recording(request: pytest.FixtureRequest) -> Path:
+    """Each real stream."""
+    return request.param

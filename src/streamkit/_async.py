@@ -20,7 +20,7 @@ from ._result import MessageT, OutputT, Status, StreamResult
 from ._sinks import FINISHED
 from ._source import Reading, Source
 from ._state import Options
-from ._stream import DROPPED, TWO_READERS, BaseStream
+from ._stream import DROPPED, TWO_READERS, BaseStream, thrown
 
 ItemT = TypeVar("ItemT")
 EventT = TypeVar("EventT", default=RawMessageStreamEvent)
@@ -98,17 +98,9 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
 
     async def athrow(self, typ: Any, val: Any = None, tb: TracebackType | None = None, /) -> ItemT:
         """End the stream with an exception, which is raised; part of the async generator protocol."""
-        error = (
-            val
-            if isinstance(val, BaseException)
-            else typ
-            if isinstance(typ, BaseException)
-            else typ()
-            if val is None
-            else typ(val)
-        )
+        error = thrown(typ, val, tb)
         await self._leave(error)
-        raise error if tb is None else error.with_traceback(tb)
+        raise error
 
     async def aclose(self) -> None:
         """Close the connection, and finish the sinks. Harmless when the stream is closed already."""

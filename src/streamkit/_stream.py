@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import TracebackType
 from typing import Any, Generic
 
 import jiter
@@ -124,3 +125,14 @@ class BaseStream(Generic[MessageT, OutputT]):
 
 TWO_READERS = "this stream is being read already: one reader at a time; hand the text on with a sink"
 DROPPED = "was dropped without being closed: use `with`, read it to its end, or call close()"
+
+
+def thrown(typ: Any, val: Any, tb: TracebackType | None) -> BaseException:
+    """The exception that the arguments of `throw` or `athrow` name: an exception, or its class with what it takes."""
+    if isinstance(val, BaseException):
+        error = val
+    elif isinstance(typ, BaseException):
+        error = typ
+    else:
+        error = typ() if val is None else typ(val)
+    return error if tb is None else error.with_traceback(tb)

@@ -20,7 +20,7 @@ from ._result import MessageT, OutputT, Status, StreamResult
 from ._sinks import FINISHED
 from ._source import Reading, Source
 from ._state import Options
-from ._stream import DROPPED, TWO_READERS, BaseStream
+from ._stream import DROPPED, TWO_READERS, BaseStream, thrown
 from ._wake import NEVER, watch
 
 ItemT = TypeVar("ItemT")
@@ -103,17 +103,9 @@ class SyncStream(
 
     def throw(self, typ: Any, val: Any = None, tb: TracebackType | None = None, /) -> ItemT:
         """End the stream with an exception, which is raised; part of the generator protocol."""
-        error = (
-            val
-            if isinstance(val, BaseException)
-            else typ
-            if isinstance(typ, BaseException)
-            else typ()
-            if val is None
-            else typ(val)
-        )
+        error = thrown(typ, val, tb)
         self._leave(error)
-        raise error if tb is None else error.with_traceback(tb)
+        raise error
 
     def close(self) -> None:
         """Close the connection, and finish the sinks. Harmless when the stream is closed already."""

@@ -57,7 +57,7 @@ class StreamError(anthropic.APIError):
         Exception.__init__(self, message)
         self.message: str = message
         self.body: object = body
-        # As in the SDK: typed as present, and here absent only when the stream had no HTTP response.
+        # As in the SDK: typed as present. Here it is `None` when the stream had no HTTP response, and after a pickle.
         self.request: Any = None
         with suppress(AttributeError, RuntimeError):  # a response that somebody made for a test may have none
             self.request = response.request

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import anthropic
@@ -18,7 +18,7 @@ import pytest
 import streamkit
 from streamkit import BufferSink, StreamTimeoutError
 from streamkit.testing import Reply, Server, serve
-from tests.conftest import PARAMS, STOP, async_sdk, closed, delta, ending, opened, sdk, start, text
+from tests.conftest import PARAMS, STOP, client_for, closed, delta, ending, opened, run, start, text
 
 pytestmark = pytest.mark.filterwarnings(
     # The SDK and its HTTP library leave generators behind when a body is not read to its end, and trio says so.
@@ -34,23 +34,6 @@ SLACK = 1.5  # seconds that a loaded machine may take longer; the next larger ti
 @pytest.fixture(params=MODES)
 def mode(request: pytest.FixtureRequest) -> str:
     return request.param
-
-
-def run(mode: str, function: Callable[[], Awaitable[Any]]) -> Any:
-    async def guarded() -> Any:
-        with anyio.fail_after(20):
-            return await function()
-
-    return anyio.run(guarded, backend="trio" if mode == "trio" else "asyncio")
-
-
-@contextlib.asynccontextmanager
-async def client_for(mode: str, server: Any, **options: Any) -> AsyncIterator[Any]:
-    if mode == "sync":
-        yield sdk(server, **options)
-        return
-    async with async_sdk(server, **options) as client:
-        yield client
 
 
 @contextlib.asynccontextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 import threading
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anthropic
@@ -25,7 +24,22 @@ from streamkit import (
     streamed,
 )
 from streamkit.testing import Reply, serve
-from tests.conftest import PARAMS, STOP, async_sdk, closed, ending, opened, sdk, sse, start, text, tool, tool_input
+from tests.conftest import (
+    PARAMS,
+    STOP,
+    async_sdk,
+    closed,
+    ending,
+    free,
+    opened,
+    run,
+    sdk,
+    sse,
+    start,
+    text,
+    tool,
+    tool_input,
+)
 
 # ruff: noqa: PT012, S301 - whole blocks are what is tested, and pickles of this file's own making
 
@@ -51,20 +65,6 @@ class Log(Sink):
 
     def finish(self, result: StreamResult) -> None:
         self.calls.append((result.status, result.text))
-
-
-def run(function: Callable[[], Awaitable[Any]], backend: str = "asyncio") -> Any:
-    async def guarded() -> Any:
-        with anyio.fail_after(20):
-            return await function()
-
-    return anyio.run(guarded, backend=backend)
-
-
-def free(client: Any) -> None:
-    """No connection of the client is in use."""
-    pool = client._client._transport._pool
-    assert [one for one in pool.connections if not one.is_idle() and not one.is_closed()] == []
 
 
 # What a sink or a format may raise.
@@ -98,7 +98,7 @@ def test_a_sink_that_raises_stop_async_iteration_is_no_end(kind: Any) -> None:
             free(client)
 
     with serve(LETTERS, repeat=True) as server:
-        run(main)
+        run("asyncio", main)
 
 
 class Odd(pydantic.BaseModel):
@@ -210,7 +210,7 @@ def test_a_cancelled_task_stays_cancelled_whatever_a_sink_raises() -> None:
 
     for backend in ("asyncio", "trio"):
         with serve(LETTERS, repeat=True) as server:
-            run(main, backend)
+            run(backend, main)
 
 
 def test_an_interrupt_that_gives_the_result_does_not_hide_what_a_sink_raised() -> None:
@@ -247,7 +247,7 @@ def test_what_arrived_with_the_event_that_a_sink_refused_counts(is_async: bool) 
 
     with serve(AT_ONCE) as server:
         if is_async:
-            result = run(main)
+            result = run("asyncio", main)
         else:
             stream = stream_text(sdk(server), sinks=[Raising(), log], **PARAMS)
             with pytest.raises(ValueError, match=r"^$"):
@@ -271,7 +271,7 @@ def test_what_arrived_counts_when_a_sink_is_cancelled() -> None:
 
     for backend in ("asyncio", "trio"):
         with serve(AT_ONCE) as server:
-            result = run(main, backend)
+            result = run(backend, main)
         assert (result.text, result.status) == ("abcd", "interrupted")
 
 
@@ -415,7 +415,7 @@ def test_aclose_while_the_reader_awaits_a_sink_and_then_stops() -> None:
     for backend in ("asyncio", "trio"):
         log = Log()
         with serve(LETTERS) as server:
-            run(lambda log=log: main(log), backend)
+            run(backend, lambda log=log: main(log))
         assert log.calls[-1][0] == "interrupted"
 
 
@@ -435,7 +435,7 @@ def test_a_stream_that_is_cancelled_before_it_is_opened() -> None:
                 async with stream:
                     assert stream.status == "interrupted"
 
-        run(main)
+        run("asyncio", main)
         assert server.requests == []
 
 
@@ -538,7 +538,7 @@ def test_a_consumer_that_takes_its_time_with_any_event_does_not_trip_the_idle_cl
                 if event.type in slow_at:
                     work(0.4)
         else:
-            stream = run(main, mode)
+            stream = run(mode, main)
     assert stream.status == "complete"
 
 
@@ -558,7 +558,7 @@ def test_an_exception_class_that_is_thrown() -> None:
                     await stream_text(client, **PARAMS).athrow(ValueError)
                 assert caught.value.args == ()
 
-        run(main)
+        run("asyncio", main)
 
 
 def test_deep_tool_input_goes_back_into_the_history() -> None:

@@ -23,7 +23,7 @@ from streamkit import (
     stream_text,
 )
 from streamkit.testing import Reply, serve
-from tests.conftest import PARAMS, async_sdk, sdk
+from tests.conftest import PARAMS, async_sdk, free, sdk
 
 # ruff: noqa: E501 - the table
 FAULTS = {
@@ -72,12 +72,6 @@ class Work:
             seen.add(name)
         assert len(seen) == len(self.expected), "a reply was given to two streams"
         return f"{len(seen)} streams, {sum(fault != 'none' for fault, *_ in self.expected.values())} with a fault"
-
-
-def free(client: Any) -> None:
-    """No connection of the client is in use."""
-    pool = client._client._transport._pool
-    assert [connection for connection in pool.connections if not connection.is_idle()] == []
 
 
 @pytest.mark.parametrize("count", [60, pytest.param(300, marks=pytest.mark.slow)])

@@ -11,13 +11,12 @@ import json
 import socket
 import threading
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import anthropic
-import anyio
 import pytest
 
 import streamkit
@@ -41,6 +40,7 @@ from tests.conftest import (
     delta,
     ending,
     opened,
+    run,
     sdk,
     sse,
     start,
@@ -302,16 +302,6 @@ def Handed(raw: Any, is_async: bool) -> Any:  # noqa: N802 - stands for a class 
     return Wrapper()
 
 
-def run(function: Callable[[], Any]) -> Any:
-    """In an event loop, and never for longer than this: nothing may hang."""
-
-    async def guarded() -> Any:
-        with anyio.fail_after(20):
-            return await function()
-
-    return anyio.run(guarded)
-
-
 def check(result: StreamResult[Any, Any], seen: Seen) -> None:
     status, kind, said = seen
     error = result.error
@@ -341,7 +331,7 @@ def test_a_peer(name: str, way: str) -> None:
     with serve(peer.reply, repeat=True) as server:
         for is_async in (False, True):
             sink = BufferSink()
-            result = run(lambda is_async=is_async, sink=sink: read(way, is_async, server, peer, sinks=sink))
+            result = run("asyncio", lambda is_async=is_async, sink=sink: read(way, is_async, server, peer, sinks=sink))
             assert (sink.text, sink.result) == (result.text, result)
             check(result, OTHERWISE.get((name, way), peer.seen_by(way)))
             count += 1
@@ -389,7 +379,7 @@ def test_what_never_ends_is_refused_and_takes_no_more_than_its_share(is_async: b
     with endless(sse(*HEAD) + head, piece) as (url, sent):
         tracemalloc.start()
         try:
-            result = run(lambda: read_url(is_async, url))
+            result = run("asyncio", lambda: read_url(is_async, url))
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -417,7 +407,7 @@ def test_an_event_of_16_mb(encoding: str) -> None:
         reply = body(gzip.compress(data), headers={"content-encoding": "gzip"})
     with serve(reply, repeat=True) as server:
         for is_async in (False, True):
-            result = run(lambda is_async=is_async: read_url(is_async, server.url))
+            result = run("asyncio", lambda is_async=is_async: read_url(is_async, server.url))
             check(result, HALF)
             assert "an event is larger than" in str(result.error)
     print("2 cases")
@@ -425,7 +415,7 @@ def test_an_event_of_16_mb(encoding: str) -> None:
 
 def test_an_event_of_14_mb_is_an_event() -> None:
     with serve(body(sse(*HEAD, text("x" * 14 * 2**20), *TAIL), chunk_size=65536)) as server:
-        result = run(lambda: read_url(False, server.url))
+        result = run("asyncio", lambda: read_url(False, server.url))
     assert (result.status, len(result.text)) == ("complete", 14 * 2**20 + 7)
     print("1 case")
 
@@ -436,7 +426,7 @@ def test_tool_input_of_a_block_that_is_never_closed() -> None:
     for raw, whole in [('{"a": 1}', True), ('{"a": 1', False), ("", True), ("{", False)]:
         for tail in ((ending("tool_use"), STOP), (ending("tool_use"),), (STOP,)):
             with serve(body(sse(start(), tool(), tool_input(raw), *tail))) as server:
-                result = run(lambda server=server: read_url(False, server.url))
+                result = run("asyncio", lambda server=server: read_url(False, server.url))
             assert result.status == "complete"
             assert len(result.tool_uses) == whole
             assert [item.raw for item in result.invalid_tool_input] == ([] if whole else [raw])

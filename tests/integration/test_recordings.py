@@ -18,9 +18,9 @@ import pytest
 
 import streamkit
 from streamkit.testing import Reply, serve
+from tests.conftest import RECORDINGS
 
 HERE = Path(__file__).resolve().parent
-RECORDINGS = HERE.parents[1].parent / "shared" / "recordings"
 FIXTURES = HERE.parent / "fixtures"
 PARAMS: dict[str, Any] = {
     "model": "claude-sonnet-5-5",

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import anthropic
-import anyio
 import pytest
 
 import streamkit
@@ -24,7 +23,7 @@ from streamkit import (
     StreamTruncatedError,
 )
 from streamkit.testing import Reply, Server, serve
-from tests.conftest import PARAMS, STOP, async_sdk, closed, ending, opened, sdk, start, text
+from tests.conftest import PARAMS, STOP, client_for, closed, ending, opened, run, start, text
 
 pytestmark = pytest.mark.filterwarnings(
     # The SDK and its HTTP library leave generators behind when a body is not read to its end, and trio says so.
@@ -95,23 +94,6 @@ class Log(Sink):
 @pytest.fixture(params=["sync", "asyncio", "trio"])
 def mode(request: pytest.FixtureRequest) -> str:
     return request.param
-
-
-def run(mode: str, function: Callable[[], Awaitable[Any]]) -> Any:
-    async def guarded() -> Any:
-        with anyio.fail_after(20):
-            return await function()
-
-    return anyio.run(guarded, backend="trio" if mode == "trio" else "asyncio")
-
-
-@contextlib.asynccontextmanager
-async def client_for(mode: str, server: Server, **options: Any) -> AsyncIterator[Any]:
-    if mode == "sync":
-        yield sdk(server, **options)
-        return
-    async with async_sdk(server, **options) as client:
-        yield client
 
 
 async def drain(stream: Any, items: list[Any]) -> None:

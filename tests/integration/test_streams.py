@@ -45,6 +45,7 @@ from tests.conftest import (
     closed,
     delta,
     ending,
+    free,
     opened,
     sdk,
     sse,
@@ -214,12 +215,6 @@ def raw_server(*parts: bytes) -> Iterator[tuple[str, threading.Event]]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}", gone
     assert gone.wait(5), "the connection was not closed"
     thread.join()
-
-
-def free(client: Any) -> None:
-    """No connection of the client is in use."""
-    pool = client._client._transport._pool
-    assert [connection for connection in pool.connections if not connection.is_idle()] == []
 
 
 # What a stream says of itself.

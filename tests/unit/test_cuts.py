@@ -36,8 +36,6 @@ from streamkit._wire import EventDecoder
 from streamkit.testing import Reply, serve
 from tests.conftest import BETA, FIXTURES, PARAMS, async_sdk, ending, opened, sdk, sse, start, text
 
-RECORDINGS = Path(__file__).resolve().parents[2].parent / "shared" / "recordings"
-RECORDED = sorted(RECORDINGS.glob("*.sse"))
 LARGE = 20_000  # bytes beyond which not each cut of a recording is made
 
 
@@ -301,13 +299,11 @@ def test_every_cut_of_each_fixture(recorded: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not RECORDED, reason="the recordings are not beside the project")
-@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.name)
-def test_every_cut_of_each_recording(path: Path) -> None:
+def test_every_cut_of_each_recording(recording: Path) -> None:
     """Each byte of those up to 20 kB; of larger ones each event's end, and 2,000 bytes by chance."""
-    body = path.read_bytes()
+    body = recording.read_bytes()
     cuts = range(len(body) + 1) if len(body) <= LARGE else cuts_of(body, 2000)
-    print(check_cuts(path, cuts, each=False))
+    print(check_cuts(recording, cuts, each=False))
 
 
 def test_byte_by_byte_is_the_same_as_at_once(recorded: Path) -> None:

@@ -25,7 +25,7 @@ from streamkit import (
 from streamkit._wire import EventDecoder, WireError
 from streamkit.testing import Reply, serve
 from tests.conftest import BETA, FIXTURES, PARAMS, sdk, sse
-from tests.unit.test_cuts import RECORDED, events_of, play
+from tests.unit.test_cuts import events_of, play
 
 pytestmark = pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 
@@ -211,10 +211,8 @@ def test_many_mutated_fixtures(recorded: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not RECORDED, reason="the recordings are not beside the project")
-@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.name)
-def test_mutated_recordings(path: Path) -> None:
-    print(f"{attack(path, 60)} mutations of {path.name}")
+def test_mutated_recordings(recording: Path) -> None:
+    print(f"{attack(recording, 60)} mutations of {recording.name}")
 
 
 # Where both succeed, both say the same.

@@ -13,7 +13,7 @@ import pytest
 
 from streamkit import StreamResult
 from tests.conftest import BETA, STOP, closed, delta, ending, opened, sse, start, text, tool, tool_input
-from tests.unit.test_cuts import RECORDED, events_of, play, whole
+from tests.unit.test_cuts import events_of, play, whole
 
 THINKING = ("thinking", "redacted_thinking")
 SERVER_TOOLS = ("server_tool_use", "mcp_tool_use")
@@ -145,10 +145,8 @@ def test_cut_at_every_event(recorded: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not RECORDED, reason="the recordings are not beside the project")
-@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.name)
-def test_cut_at_every_event_of_each_recording(path: Path) -> None:
-    print(f"{cut_at_every_event(path)} cuts of {path.name}")
+def test_cut_at_every_event_of_each_recording(recording: Path) -> None:
+    print(f"{cut_at_every_event(recording)} cuts of {recording.name}")
 
 
 def block(index: int, kind: str, **fields: Any) -> tuple[dict[str, Any], dict[str, Any]]:
