@@ -270,40 +270,33 @@ def every_suspension(way: Way, means: str, more: int | None) -> int:
 
     async def run() -> int:
         failures: list[str] = []
-        client = async_sdk(server)
-        try:
-            # The HTTP library of the SDK before 1.0 closes by itself while it is being read, at the end of the body and
-            # when it is cancelled; where asyncio's own `cancel` cuts that off, it loses the connection, and no call of
-            # ours can mend it.
-            old = type(client._client._transport._pool).__module__.partition(".")[0] == "httpcore"
-            lenient = old and means == "asyncio-task" and (more is not None or len(way.replies) > 1)
-            counted, n = 1, 0
-            while n <= counted:
-                server._used = 0
-                use = Use(client, way)
-                chosen = [] if n == 0 else [n] if more is None else [n, n + more]
-                seen, arrived = await MEANS[means](use, way, chosen)
-                if n == 0:
-                    counted = seen
-                try:
-                    whole = way.use is not with_break and not arrived
-                    check(use, client, whole=whole, lenient=lenient and arrived)
-                    assert n or not arrived
-                    if in_use(client):  # what the check lets pass
-                        await client.close()
-                        client = async_sdk(server)
-                except AssertionError as error:
-                    failures.append(f"{n} of {counted}: {error}".split("\n")[0])
-                    await client.close()
-                    client = async_sdk(server)
-                    streamkit._sinks._in_use.clear()
-                n += 1
-        finally:
-            await client.close()
+        counted, n = 1, 0
+        while n <= counted:
+            chosen = [] if n == 0 else [n] if more is None else [n, n + more]
+            # A server for each: a request that was cut off may reach its server late, and would take a reply there.
+            with serve(*way.replies) as server:
+                async with async_sdk(server) as client:
+                    use = Use(client, way)
+                    seen, arrived = await MEANS[means](use, way, chosen)
+                    # The HTTP library of the SDK before 1.0 closes by itself while it is being read, at the end of the
+                    # body and when it is cancelled; where asyncio's own `cancel` cuts that off, it loses the connection,
+                    # and no call of ours can mend it.
+                    old = type(client._client._transport._pool).__module__.partition(".")[0] == "httpcore"
+                    lenient = old and means == "asyncio-task" and (more is not None or len(way.replies) > 1)
+                    try:
+                        whole = way.use is not with_break and not arrived
+                        check(use, client, whole=whole, lenient=lenient and arrived)
+                        assert n or not arrived
+                    except AssertionError as error:
+                        failures.append(f"{n} of {counted}: {error}".split("\n")[0])
+                        streamkit._sinks._in_use.clear()
+            if n == 0:
+                counted = seen
+            n += 1
         assert failures == [], "\n".join(failures)
         return counted
 
-    with serve(*way.replies, repeat=True) as server, nothing_left_behind():
+    with nothing_left_behind():
         return anyio.run(run, backend=means.partition("-")[0])
 
 
