@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
-import time
 import warnings
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import suppress
+from time import monotonic
 from types import TracebackType
 from typing import Any, Generic
 
@@ -21,6 +21,7 @@ from ._sinks import FINISHED
 from ._source import Reading, Source
 from ._state import Options
 from ._stream import DROPPED, TWO_READERS, BaseStream, thrown
+from ._wake import NEVER, reachable, watch
 
 ItemT = TypeVar("ItemT")
 EventT = TypeVar("EventT", default=RawMessageStreamEvent)
@@ -36,6 +37,7 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
         self._busy = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timed = options.idle_timeout is not None or options.total_timeout is not None
+        self._scoped = False
 
     async def open(self) -> Self:
         """Send the request, so that a refused one fails here, and return the stream. Once open, does nothing.
@@ -74,12 +76,26 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
                     if self._closed:  # by another task, while a sink was awaited
                         await self._end_early(None)
                     return item  # type: ignore[no-any-return]
-                if not state.halted:
-                    item = await self._read()
-                elif await self._settle():
+                if state.halted:
+                    if not await self._settle():
+                        break
                     item = state.pull()
+                    continue
+                if self._timed:
+                    if state.waker.reason is not None:
+                        item = state.broke(None)
+                        continue
+                    state.waker.idle_at = state.idle_deadline(monotonic())
+                try:
+                    chunk = await (self._scoped_read() if self._scoped else self._body.__anext__())
+                except StopAsyncIteration:
+                    item = state.end_of_body()
+                except Exception as error:  # noqa: BLE001 - classified, and raised as one of our family
+                    item = state.broke(error)
                 else:
-                    break
+                    if self._timed:
+                        state.waker.idle_at = NEVER
+                    item = state.feed(chunk, monotonic())
         except StopAsyncIteration as error:  # a sink's: it would look like the end
             await self._abandon(error)
             raise RuntimeError("a sink raised StopAsyncIteration") from error
@@ -133,31 +149,14 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
             raise RuntimeError(TWO_READERS)
         self._busy = True
 
-    async def _read(self) -> Any:
-        """Read a chunk. Returns the first item in it, or `None`."""
-        state = self._state
-        if state.waker.reason is not None:
-            state.broke(None)
-            return state.pull()
-        try:
-            chunk = await (self._timed_read() if self._timed else self._body.__anext__())
-        except StopAsyncIteration:
-            state.end_of_body()
-        except Exception as error:  # noqa: BLE001 - classified, and raised as one of our family
-            state.broke(error)
-        else:
-            if state.failure is None:  # no clock ran out
-                return state.feed(chunk, time.monotonic())
-        return state.pull()
-
-    async def _timed_read(self) -> Any:
-        """The next chunk; when a clock runs out first, that is the stream's failure."""
-        state, now = self._state, time.monotonic()
-        idle_at, total_at = state.idle_deadline(now), state.waker.total_at
-        with anyio.move_on_after(min(idle_at, total_at) - now):
+    async def _scoped_read(self) -> Any:
+        """The next chunk, where the waker cannot reach the socket when a clock runs out: then the scope ends this."""
+        waker = self._state.waker
+        idle_at, total_at = waker.idle_at, waker.total_at
+        with anyio.move_on_after(min(idle_at, total_at) - monotonic()):
             return await self._body.__anext__()
-        state.timed_out("total" if total_at <= idle_at else "idle")
-        return None
+        waker.wake("total" if total_at <= idle_at else "idle")
+        raise TimeoutError
 
     async def _settle(self) -> bool:
         """Do what there is to do but to read on; `False` when the stream is over."""
@@ -181,7 +180,7 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
 
     async def _connect(self) -> None:
         state = self._state
-        now = time.monotonic()
+        now = monotonic()
         state.begin(now)
         try:
             self._loop = asyncio.get_running_loop()
@@ -194,18 +193,21 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
             return
         reading = Reading(self._slot[-1], self._source)
         self._body = reading.body
-        state.connected(reading, time.monotonic())
+        self._scoped = self._timed and not reachable(reading.response)
+        if self._timed and not self._scoped:
+            watch(state.waker)
+        state.connected(reading, monotonic())
 
     async def _reopen(self) -> None:
         state = self._state
         state.waker.detach()
         await self._release()
-        now = time.monotonic()
-        until = min(now + state.pause(), state.waker.total_at)
+        state.waker.forgive()
+        until = min(monotonic() + state.pause(), state.waker.total_at)
         # In short naps: `cancel` may come from another thread, which can set no event of this loop.
-        while state.waker.reason is None and (left := until - time.monotonic()) > 0:  # noqa: ASYNC110
+        while state.waker.reason is None and (left := until - monotonic()) > 0:  # noqa: ASYNC110
             await anyio.sleep(min(left, 0.05))
-        if until == state.waker.total_at:
+        if until == state.waker.total_at or state.waker.reason == "total":
             state.timed_out("total")
         elif state.waker.reason is None:
             await self._connect()
@@ -247,7 +249,7 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
     async def _abandon(self, error: BaseException) -> None:
         """End early, because of an error that is on its way to the caller."""
         if isinstance(error, GeneratorExit):  # the coroutine is being closed, and may not await
-            self._state.finish("interrupted", error, time.monotonic())
+            self._state.finish("interrupted", error, monotonic())
             self._drop()
             return
         if not isinstance(error, KeyboardInterrupt):  # that may have come in the middle of an event
@@ -285,7 +287,7 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
 
     async def _end(self, status: Status, error: BaseException | None) -> None:
         """The end, whatever it is. Shielded: what is being cancelled closes too."""
-        result = self._state.finish(status, error, time.monotonic())
+        result = self._state.finish(status, error, monotonic())
         with anyio.CancelScope(shield=True):
             try:
                 await self._release()
@@ -340,9 +342,9 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
         try:
             try:
                 state.take_rest()
-                later += filter(inspect.isawaitable, [method(item) for method, item in state.calls or ()])
+                later += filter(inspect.isawaitable, [method(item) for method, item in state.calls])
             finally:
-                finishing = state.sinks.finishing(state.finish("interrupted", None, time.monotonic()))
+                finishing = state.sinks.finishing(state.finish("interrupted", None, monotonic()))
                 state.sinks.release()
                 later += filter(inspect.isawaitable, iter(finishing.__next__, FINISHED))
         finally:

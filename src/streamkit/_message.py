@@ -38,37 +38,39 @@ class TextBuffer:
 
     def __init__(self) -> None:
         self.short: list[str] = []
-        # Long pieces, each joined from many short ones, and the short ones since: replaced as one, so that a reader
-        # in another thread never sees half of the change.
-        self._parts: tuple[list[str], list[str]] = ([], self.short)
+        # Long pieces, each joined from many short ones, how many of them count, and the short ones since: replaced as
+        # one, so that a reader in another thread never sees half of a change.
+        self._parts: tuple[list[str], int, list[str]] = ([], 0, self.short)
         self._cache: list[tuple[str, int, int]] = []  # the whole so far, the long pieces in it, characters of the rest
 
     def fold(self) -> None:
         """Join the short pieces into a long one: a list of short strings takes many times the memory of one long."""
         if self.short:
-            self._parts = ([*self._parts[0], "".join(self.short)], [])
-            self.short = self._parts[1]
+            long = self._parts[0]
+            long.append("".join(self.short))
+            self._parts = (long, len(long), [])
+            self.short = self._parts[2]
 
     def __bool__(self) -> bool:
-        long, short = self._parts
-        return bool(long or short)
+        _, count, short = self._parts
+        return bool(count or short)
 
     def __str__(self) -> str:
-        long, short = self._parts
-        if not long:
+        _, count, short = self._parts
+        if not count:
             return "".join(short)
         try:
             # Taken out, so that this is the only reference to the string and CPython extends it in place.
             text, folded, rest = self._cache.pop()
         except IndexError:  # the first time, or another thread has it
             text, folded, rest = "", 0, 0
-        long, short = self._parts  # again: now they are no older than what was taken
+        long, count, short = self._parts  # again: now they are no older than what was taken
         start = len(text) - rest
-        tail = "".join(long[folded:])
-        text += tail[rest:] if folded < len(long) else ""
+        tail = "".join(long[folded:count])
+        text += tail[rest:] if folded < count else ""
         start += len(tail)
         text += "".join(short)[len(text) - start :]
-        self._cache = [(text, len(long), len(text) - start)]
+        self._cache = [(text, count, len(text) - start)]
         return text
 
 

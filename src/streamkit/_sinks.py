@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from inspect import iscoroutinefunction
 from itertools import chain, repeat
 from operator import methodcaller
@@ -20,7 +22,7 @@ class SinkSet:
     Raises `TypeError` for what is no sink, and for an `AsyncSink` on a sync stream.
     """
 
-    __slots__ = ("_finishing", "_sinks", "any_async", "bodies", "event", "text", "thinking")
+    __slots__ = ("_finishing", "_sinks", "bodies", "calls", "event", "text", "thinking")
 
     def __init__(self, sinks: SinkOrFactory | Iterable[SinkOrFactory] | None, *, is_async: bool) -> None:
         made = [_make(sink) for sink in _listed(sinks)]
@@ -40,8 +42,15 @@ class SinkSet:
         # `streamkit.testing.record` keeps the body's bytes.
         found = [getattr(sink, "_streamkit_body", None) for sink in self._sinks]
         self.bodies: list[Callable[[bytes | None], None]] = [keep for keep in found if keep is not None]
-        self.any_async: bool = bool(awaited)
+        # Where one of them has to be awaited, calls are put here for the driver, in place of being made.
+        self.calls: deque[tuple[Callable[[Any], Any], Any]] = deque()
+        if awaited:
+            for listeners in (self.text, self.thinking, self.event):
+                listeners[:] = [partial(self._later, listener) for listener in listeners]
         self._finishing: Iterator[object] | None = None
+
+    def _later(self, listener: Callable[[Any], Any], item: Any) -> None:
+        self.calls.append((listener, item))
 
     def silence(self) -> None:
         """Tell nobody anything any more but the end, also where somebody is being told just now."""

@@ -233,6 +233,8 @@ class SDKEvents:
         self._last = event
         return _as_dict(event)
 
+    only = parse
+
     def to_object(self, event: dict[str, Any]) -> Any:
         """The SDK's object for the event that came last; a stop event of a helper as the raw one."""
         if self._helper and event["type"] in ("content_block_stop", "message_stop"):
@@ -361,11 +363,12 @@ def _has_plain_body(response: Any) -> bool:
 
 
 def _body(response: Any, source: Source) -> Any:
-    """The body's bytes, as they arrive. Where nothing is encoded, without the layer that would decode it."""
-    plain = _header(response, "content-encoding") in (None, "identity")
-    if source.is_async:
-        return response.aiter_raw() if plain else response.aiter_bytes()
-    return response.iter_raw() if plain else response.iter_bytes()
+    """The body's bytes, as they arrive. Where nothing is encoded, past the layers that would decode and count."""
+    stream = getattr(response, "stream", None)
+    if stream is None or _header(response, "content-encoding") not in (None, "identity"):
+        return response.aiter_bytes() if source.is_async else response.iter_bytes()
+    response.is_stream_consumed = True  # as those layers say
+    return stream.__aiter__() if source.is_async else iter(stream)
 
 
 def _header(message: Any, name: str) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -79,12 +79,13 @@ class StreamState:
         self.halted = True
         self.failure: StreamError | None = None
         self.retrying = False  # what to do about the failure
-        # Calls that the driver has to await: filled in place of calling the sinks when one of them is async.
-        self.calls: deque[tuple[Callable[[Any], Any], Any]] | None = deque() if self.sinks.any_async else None
+        # Calls of sinks that the driver has to await.
+        self.calls: deque[tuple[Callable[[Any], Any], Any]] = self.sinks.calls
         self._yields_events = yields_events
         self._wants_objects = yields_events or bool(self.sinks.event)
         self._retries = 0 if source.retries is None else source.retries if options.retries is None else options.retries
         self.waiting: deque[Any] = deque()  # what arrived whole and was not looked at yet: the decoder's
+        self._only: Callable[[Any], dict[str, Any] | None] = dict
         self._decode: Callable[[Any], None] = self.waiting.append
         self._parse: Callable[[Any], dict[str, Any] | None] = dict
         self.ready: deque[Any] = deque()  # items for the consumer that were held back
@@ -122,7 +123,8 @@ class StreamState:
         separator = "" if self.source.output_format is not None else self.options.separator
         self.builder = MessageBuilder(separator=separator, beta=reading.beta, partial_mode=reading.partial_mode)
         decoder = reading.decoder
-        self.waiting, self._decode, self._parse = decoder.waiting, decoder.feed, decoder.parse
+        self.waiting, self._only = decoder.waiting, decoder.only
+        self._decode, self._parse = decoder.feed, decoder.parse
         self._response_at = self._now = now
         for keep in self.sinks.bodies:
             keep(None)
@@ -139,26 +141,32 @@ class StreamState:
         What arrived counts, also when a clock ran out at that moment: that is noticed before the next chunk.
         """
         self._now = now
+        for keep in self.sinks.bodies:
+            keep(self.reading.frame(chunk))  # type: ignore[union-attr]
         try:
-            self._decode(chunk)
+            event = None if self.halted else self._only(chunk)
+            if event is None:
+                self._decode(chunk)
+            else:
+                item = self._take(event)
+                if item is not None:
+                    return item
         except WireError as error:
             self._fail(explain(error, self.reading))  # type: ignore[arg-type]
-        if self.sinks.bodies:
-            body = self.reading.frame(chunk)  # type: ignore[union-attr]
-            for keep in self.sinks.bodies:
-                keep(body)
         return self.pull()
 
-    def end_of_body(self) -> None:
-        """The body ended cleanly."""
+    def end_of_body(self) -> Any:
+        """The body ended cleanly. Returns what `pull` does."""
+        self.waker.idle_at = NEVER
         if self.waker.reason is not None:
-            self.broke(None)
-            return
+            return self.broke(None)
         self.reading.decoder.end()  # type: ignore[union-attr]
         self.halted = True
+        return self.pull()
 
-    def broke(self, error: Exception | None) -> None:
-        """Reading failed with `error`, or was ended by the waker."""
+    def broke(self, error: Exception | None) -> Any:
+        """Reading failed with `error`, or was ended by the waker. Returns what `pull` does."""
+        self.waker.idle_at = NEVER
         reason = self.waker.reason
         if reason == "cancel":
             self.halted = True
@@ -166,6 +174,7 @@ class StreamState:
             self.timed_out(reason)
         else:
             self._fail(explain(error or EOFError(), self.reading))  # type: ignore[arg-type]
+        return self.pull()
 
     def timed_out(self, clock: Literal["idle", "total"]) -> None:
         """A clock ran out."""
@@ -274,8 +283,7 @@ class StreamState:
         # Nobody gets what was not handed over by now, also not who is looking through it.
         self.waiting.clear()
         self.ready.clear()
-        if self.calls:
-            self.calls.clear()
+        self.calls.clear()
         return self._final
 
     def result(self, now: float) -> StreamResult[Any, Any]:
@@ -295,44 +303,47 @@ class StreamState:
     # Inside.
 
     def _take(self, event: dict[str, Any]) -> Any:
-        kind = event["type"]
-        if kind == "error":
-            self._fail(api_error(event, self.reading))  # type: ignore[arg-type]
-            return None
         text, thinking = self.builder.apply(event)
-        if kind in _CONTENT or text or thinking:
+        if text or thinking or event["type"] in _CONTENT:
             now = self._now
             if now - self._content_at > self._longest_gap:
                 self._note_gap(now)
             self._content_at = now
             self.waiting_since = None
-        elif kind == "message_stop":
+            if text and not self._wants_objects:  # nearly every event is this one
+                for tell in self.sinks.text:
+                    tell(text)
+                return text
+        return self._take_other(event, text, thinking)
+
+    def _take_other(self, event: dict[str, Any], text: str, thinking: str) -> Any:
+        kind = event["type"]
+        if kind == "message_stop":
             self._release_held()
             self.halted = True
+        elif kind == "error":
+            self._fail(api_error(event, self.reading))  # type: ignore[arg-type]
+            return None
         item: Any = None
         if self._wants_objects and kind != "ping":
             item = self.reading.to_object(event)  # type: ignore[union-attr]
             if self._held is not None:
                 self._held.append(item)
                 return None
-            self._tell(self.sinks.event, item)
-        if text and self.sinks.text:
-            self._tell(self.sinks.text, text)
-        if thinking and self.sinks.thinking:
-            self._tell(self.sinks.thinking, thinking)
+            for tell in self.sinks.event:
+                tell(item)
+        if text:
+            for tell in self.sinks.text:
+                tell(text)
+        if thinking:
+            for tell in self.sinks.thinking:
+                tell(thinking)
         if not self._yields_events:
             item = text or None
         if item is not None and self.ready:  # not before what was held back
             self.ready.append(item)
             return self.ready.popleft()
         return item
-
-    def _tell(self, listeners: Sequence[Callable[[Any], Any]], item: Any) -> None:
-        if self.calls is None:
-            for listener in listeners:
-                listener(item)
-        else:
-            self.calls.extend([(listener, item) for listener in listeners])
 
     def _note_gap(self, now: float) -> None:
         if self._first_content is None:
@@ -344,7 +355,8 @@ class StreamState:
     def _release_held(self) -> None:
         held, self._held = self._held, None
         for item in held or ():
-            self._tell(self.sinks.event, item)
+            for tell in self.sinks.event:
+                tell(item)
             if self._yields_events:
                 self.ready.append(item)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 import warnings
 from collections import deque
 from collections.abc import Generator
 from contextlib import suppress
 from itertools import starmap
+from threading import Lock, get_ident
+from time import monotonic
 from types import TracebackType
 from typing import Any, Generic
 
@@ -36,7 +37,7 @@ class SyncStream(
 
     def __init__(self, source: Source, options: Options) -> None:
         super().__init__(source, options)
-        self._turn = threading.Lock()
+        self._turn = Lock()
         self._thread: int | None = None  # that of the last reader
         self._timed = options.idle_timeout is not None or options.total_timeout is not None
 
@@ -45,7 +46,7 @@ class SyncStream(
 
         Raises the SDK's own exceptions for a request that fails.
         """
-        if not self._turn.acquire(blocking=False):
+        if not self._turn.acquire(False):
             raise RuntimeError(TWO_READERS)
         try:
             if self._state.over:
@@ -68,19 +69,33 @@ class SyncStream(
         return self
 
     def __next__(self) -> ItemT:
-        if not self._turn.acquire(blocking=False):
+        if not self._turn.acquire(False):
             raise RuntimeError(TWO_READERS)
         try:
-            self._thread = threading.get_ident()
+            self._thread = get_ident()
             state = self._state
             item = state.pull() if state.waiting or state.ready else None
             while item is None:
-                if not state.halted:
-                    item = self._read()
-                elif self._settle():
+                if state.halted:
+                    if not self._settle():
+                        break
                     item = state.pull()
+                    continue
+                if self._timed:
+                    if state.waker.reason is not None:  # where the socket could not be shut down
+                        item = state.broke(None)
+                        continue
+                    state.waker.idle_at = state.idle_deadline(monotonic())
+                try:
+                    chunk = next(self._body)
+                except StopIteration:
+                    item = state.end_of_body()
+                except Exception as error:  # noqa: BLE001 - classified, and raised as one of our family
+                    item = state.broke(error)
                 else:
-                    break
+                    if self._timed:
+                        state.waker.idle_at = NEVER
+                    item = state.feed(chunk, monotonic())
             else:
                 return item  # type: ignore[no-any-return]
         except StopIteration as error:  # a sink's: it would look like the end
@@ -144,26 +159,6 @@ class SyncStream(
                 self._end("interrupted", None)  # what an interrupt left
                 raise
 
-    def _read(self) -> Any:
-        """Read a chunk. Returns the first item in it, or `None`."""
-        state = self._state
-        if state.waker.reason is not None:
-            state.broke(None)
-            return state.pull()
-        if self._timed:
-            state.waker.idle_at = state.idle_deadline(time.monotonic())
-        try:
-            chunk = next(self._body)
-        except StopIteration:
-            state.end_of_body()
-        except Exception as error:  # noqa: BLE001 - classified, and raised as one of our family
-            state.broke(error)
-        else:
-            if self._timed:
-                state.waker.idle_at = NEVER
-            return state.feed(chunk, time.monotonic())
-        return state.pull()
-
     def _settle(self) -> bool:
         """Do what there is to do but to read on; `False` when the stream is over."""
         state = self._state
@@ -186,23 +181,23 @@ class SyncStream(
 
     def _connect(self) -> None:
         state = self._state
-        self._thread = threading.get_ident()
-        state.begin(time.monotonic())
+        self._thread = get_ident()
+        state.begin(monotonic())
         if self._timed:
             watch(state.waker)
         # One C call opens the stream and keeps it: no interrupt can come in between and lose it.
         self._slot.extend(starmap(self._source.prepare(), ((),)))
         reading = Reading(self._slot[-1], self._source)
         self._body = reading.body
-        state.connected(reading, time.monotonic())
+        state.connected(reading, monotonic())
 
     def _reopen(self) -> None:
         state = self._state
         state.waker.detach()
         self._release()
         state.waker.forgive()
-        until = time.monotonic() + state.pause()
-        while state.waker.reason is None and (left := until - time.monotonic()) > 0:
+        until = monotonic() + state.pause()
+        while state.waker.reason is None and (left := until - monotonic()) > 0:
             time.sleep(min(left, 0.05))
         if state.waker.reason == "total":
             state.timed_out("total")
@@ -212,7 +207,7 @@ class SyncStream(
     def _read_on(self) -> None:
         """Read what comes after the message, at most one chunk, so that the connection can be used again."""
         if self._timed:
-            self._state.waker.idle_at = self._state.idle_deadline(time.monotonic())
+            self._state.waker.idle_at = self._state.idle_deadline(monotonic())
         with suppress(Exception):  # the message is complete, nothing can harm it any more
             next(self._body, None)
 
@@ -227,8 +222,8 @@ class SyncStream(
 
     def _leave(self, error: BaseException | None) -> None:
         """End the stream from outside of its reader, if it is not over."""
-        if not self._turn.acquire(blocking=False):
-            if self._thread != threading.get_ident():
+        if not self._turn.acquire(False):
+            if self._thread != get_ident():
                 self.cancel()  # the reader, in another thread, wakes and closes
                 return
             # This thread was interrupted while it read, or a sink closes the stream that is calling it: as `cancel`.
@@ -256,7 +251,7 @@ class SyncStream(
     def _end(self, status: Status, error: BaseException | None) -> None:
         """The end, whatever it is; what was interrupted is taken up where it was left."""
         state = self._state
-        result = state.finish(status, error, time.monotonic())
+        result = state.finish(status, error, monotonic())
         try:
             self._release()
         finally:

@@ -90,13 +90,22 @@ class Waker:
                 _shut_down(self._response)
 
 
-def _shut_down(response: Any) -> None:
-    """Shut the response's socket down, where it offers one and it serves this response alone."""
+def reachable(response: Any) -> bool:
+    """Whether `wake` can end the wait for this response."""
+    return _socket(response) is not None
+
+
+def _socket(response: Any) -> Any:
+    """What the response is read from, where it says so and it serves this response alone; else `None`."""
     extensions: dict[str, Any] = getattr(response, "extensions", None) or {}
     if getattr(response, "is_closed", True) or extensions.get("http_version") not in (b"HTTP/1.1", b"HTTP/1.0"):
-        return
+        return None
     get_extra_info = getattr(extensions.get("network_stream"), "get_extra_info", None)
-    found = get_extra_info("socket") if get_extra_info is not None else None
+    return None if get_extra_info is None else get_extra_info("socket")
+
+
+def _shut_down(response: Any) -> None:
+    found = _socket(response)
     if found is None:
         return
     try:

@@ -15,7 +15,10 @@ from jiter import from_json
 MAX_EVENT_BYTES = 15 * 2**20
 """The largest event that is accepted, in bytes. A body without line ends must not fill the memory."""
 
-_E = b"e"[0]
+_LF, _CR, _E = b"\n\re"
+# How nearly every frame begins; what follows is one line of JSON and the blank line.
+_DELTA = b"event: content_block_delta\ndata: "
+_AFTER_DELTA = len(_DELTA)
 _BOM = b"\xef\xbb\xbf"
 _FIELDS = (b":", b"event:", b"data:", b"id:", b"retry:")
 
@@ -28,10 +31,10 @@ class EventDecoder:
     """Bytes in, events out.
 
     `feed` takes a chunk of the body, and `end` says that the body ended cleanly. `waiting` holds what arrived whole, in
-    its order; `parse` makes an event of each.
+    its order; `parse` makes an event of each. `only` is a shorter way for a chunk that is one event, as most are.
     """
 
-    __slots__ = ("_after_cr", "_buffer", "_scanned", "_started", "foreign", "waiting")
+    __slots__ = ("_after_cr", "_between", "_buffer", "_scanned", "_started", "foreign", "waiting")
 
     def __init__(self) -> None:
         self.waiting: deque[bytes] = deque()
@@ -39,8 +42,29 @@ class EventDecoder:
         self._scanned = 0  # how much of the buffer is known to hold no end of an event
         self._after_cr = False  # the last chunk ended in CR: an LF that follows belongs to it
         self._started = False
+        self._between = False  # what was fed ended where an event did
         self.foreign = b""
         """The start, at most 200 bytes, of what is no event; of interest when there is no event at all."""
+
+    def only(self, chunk: bytes) -> dict[str, Any] | None:
+        """The event of a chunk that is just one event of the usual form, which is done with that.
+
+        `None` for any other, which has to be fed.
+        """
+        if (
+            not chunk.startswith(_DELTA)
+            or chunk[-1] != _LF
+            or not chunk.find(_LF, _AFTER_DELTA) == len(chunk) - 2 < MAX_EVENT_BYTES
+            or _CR in chunk
+            or self.waiting
+            or not self._between
+        ):
+            return None
+        try:
+            event: dict[str, Any] = from_json(chunk[_AFTER_DELTA:])
+            return event if type(event["type"]) is str else None
+        except (ValueError, KeyError, TypeError):
+            return None
 
     def feed(self, chunk: bytes) -> None:
         """Take the next chunk of the body. Raises `WireError` when an event grows beyond `MAX_EVENT_BYTES`."""
@@ -49,23 +73,23 @@ class EventDecoder:
         if self._after_cr or b"\r" in chunk:
             chunk = self._unify_line_ends(chunk)
         if not self._buffer:
-            if chunk.endswith(b"\n\n"):  # the usual case: whole events, and one of them at that
-                if chunk.find(b"\n\n") == len(chunk) - 2:
-                    self.waiting.append(chunk[:-2])
-                else:
-                    self.waiting.extend(chunk[:-2].split(b"\n\n"))
+            if chunk.endswith(b"\n\n"):  # whole events
+                self.waiting.extend(chunk[:-2].split(b"\n\n"))
+                self._between = not self._after_cr
                 return
             self._scanned = 0
         self._buffer += chunk
         # The separator may have begun with the last byte of what was there before.
         if self._buffer.find(b"\n\n", max(self._scanned - 1, 0)) < 0:
             self._scanned = len(self._buffer)
+            self._between = False
             if self._scanned > MAX_EVENT_BYTES:
                 raise _too_large()
             return
         *frames, rest = bytes(self._buffer).split(b"\n\n")
         self._buffer = bytearray(rest)
         self._scanned = len(rest)
+        self._between = not rest and not self._after_cr
         self.waiting.extend(frames)
 
     def end(self) -> None:
