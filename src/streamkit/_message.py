@@ -142,16 +142,10 @@ class MessageBuilder:
         kind = event["type"]
         try:
             if kind == "content_block_delta":
-                block, delta = self._by_index[event["index"]], event["delta"]
-                # Nearly every event is this one.
-                if delta["type"] == "text_delta" and block.speaks and type(text := delta["text"]) is str:
-                    block.pieces.short.append(text)
-                    short = self.text.short
-                    short.append(text)
-                    if len(short) >= _FOLD:
-                        self._fold()
-                    return text, ""
-                return self._delta(block, delta)
+                delta = event["delta"]
+                if delta["type"] == "text_delta":
+                    return self.say(event["index"], _string(delta["text"])), ""
+                return self._delta(self._by_index[event["index"]], delta)
             if kind == "content_block_start":
                 return self._open(event["index"], event["content_block"])
             if kind == "content_block_stop":
@@ -172,6 +166,24 @@ class MessageBuilder:
             raise WireError(f"a malformed {kind!r} event ({error})") from error
         return "", ""
 
+    def say(self, index: int, text: str) -> str:
+        """Take a text delta, as nearly every event is one. Returns the new text.
+
+        Raises `KeyError` where no block was opened.
+        """
+        block = self._by_index[index]
+        if not text:
+            return ""
+        if block.kind not in _STRUCTURED:  # text for a block that has none is still text that arrived
+            block.pieces.short.append(text)
+        if not block.speaks:
+            text = self._first_text(block, text)
+        short = self.text.short
+        short.append(text)
+        if len(short) >= _FOLD:
+            self._fold()
+        return text
+
     def message(self) -> dict[str, Any] | None:
         """The message in the API's form, as far as it arrived; `None` before `message_start`."""
         if self.head is None:
@@ -181,15 +193,6 @@ class MessageBuilder:
 
     def _delta(self, block: Block, delta: dict[str, Any]) -> tuple[str, str]:
         kind = delta["type"]
-        if kind == "text_delta":
-            text = _string(delta["text"])
-            if not text:
-                return "", ""
-            if block.kind not in _STRUCTURED:  # text for a block that has none is still text that arrived
-                block.pieces.short.append(text)
-            text = self._first_text(block, text)
-            self.text.short.append(text)
-            return text, ""
         if kind == "input_json_delta":
             if block.kind in _TOOL_USES:
                 self._grow(block.pieces, _string(delta["partial_json"]))
@@ -312,6 +315,11 @@ class MessageBuilder:
         if error.args == (event.get("index"),):
             return f"{kind!r} for a block that was never opened (index {event['index']!r})"
         return f"a malformed {kind!r} event (no {error})"
+
+
+def text_delta(index: int, text: str) -> dict[str, Any]:
+    """The event that adds text to a block."""
+    return {"type": "content_block_delta", "index": index, "delta": {"type": "text_delta", "text": text}}
 
 
 def _string(value: Any) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import anthropic
 import pydantic
 
-from ._message import Block, MessageBuilder
+from ._message import Block, MessageBuilder, text_delta
 from ._result import InvalidToolInput, Status, StreamResult, Timing
 from ._sinks import SinkSet
 from ._source import Reading, Source, api_error, explain, make_message, make_usage, truncated
@@ -85,9 +85,7 @@ class StreamState:
         self._wants_objects = yields_events or bool(self.sinks.event)
         self._retries = 0 if source.retries is None else source.retries if options.retries is None else options.retries
         self.waiting: deque[Any] = deque()  # what arrived whole and was not looked at yet: the decoder's
-        self._only: Callable[[Any], dict[str, Any] | None] = dict
-        self._decode: Callable[[Any], None] = self.waiting.append
-        self._parse: Callable[[Any], dict[str, Any] | None] = dict
+        self._decoder: Any = None
         self.ready: deque[Any] = deque()  # items for the consumer that were held back
         self._held: list[Any] | None = None  # events before the first content, while a retry may replace them
         self._final: StreamResult[Any, Any] | None = None
@@ -123,8 +121,7 @@ class StreamState:
         separator = "" if self.source.output_format is not None else self.options.separator
         self.builder = MessageBuilder(separator=separator, beta=reading.beta, partial_mode=reading.partial_mode)
         decoder = reading.decoder
-        self.waiting, self._only = decoder.waiting, decoder.only
-        self._decode, self._parse = decoder.feed, decoder.parse
+        self._decoder, self.waiting = decoder, decoder.waiting
         self._response_at = self._now = now
         for keep in self.sinks.bodies:
             keep(None)
@@ -144,13 +141,17 @@ class StreamState:
         for keep in self.sinks.bodies:
             keep(self.reading.frame(chunk))  # type: ignore[union-attr]
         try:
-            event = None if self.halted else self._only(chunk)
-            if event is None:
-                self._decode(chunk)
-            else:
-                item = self._take(event)
-                if item is not None:
-                    return item
+            text = None if self.halted else self._decoder.text_of(chunk)
+            if text is not None:  # nearly every chunk
+                index = self._decoder.index
+                if self._wants_objects:
+                    return self._take(text_delta(index, text))
+                text = self.builder.say(index, text)
+                self._note_content()
+                for tell in self.sinks.text if text else ():
+                    tell(text)
+                return text or None
+            self._decoder.feed(chunk)
         except WireError as error:
             self._fail(explain(error, self.reading))  # type: ignore[arg-type]
         return self.pull()
@@ -160,7 +161,7 @@ class StreamState:
         self.waker.idle_at = NEVER
         if self.waker.reason is not None:
             return self.broke(None)
-        self.reading.decoder.end()  # type: ignore[union-attr]
+        self._decoder.end()
         self.halted = True
         return self.pull()
 
@@ -196,7 +197,7 @@ class StreamState:
 
     def pull(self) -> Any:
         """The next item for the consumer, or `None` when there is none before more is read."""
-        waiting, parse = self.waiting, self._parse
+        waiting, decoder = self.waiting, self._decoder
         try:
             while True:
                 if self.halted:
@@ -208,7 +209,7 @@ class StreamState:
                     return self.ready.popleft()
                 if not waiting:
                     return None
-                event = parse(waiting.popleft())
+                event = decoder.parse(waiting.popleft())
                 if event is None:
                     continue
                 item = self._take(event)
@@ -224,7 +225,7 @@ class StreamState:
         waiting, self.waiting = self.waiting, deque()
         with suppress(WireError):
             while waiting and self.failure is None and self._final is None:  # a sink may close the stream
-                event = self._parse(waiting.popleft())
+                event = self._decoder.parse(waiting.popleft())
                 if event is None:
                     continue
                 if event["type"] == "message_stop":  # who left before it is not told that the reply was read
@@ -304,21 +305,10 @@ class StreamState:
 
     def _take(self, event: dict[str, Any]) -> Any:
         text, thinking = self.builder.apply(event)
-        if text or thinking or event["type"] in _CONTENT:
-            now = self._now
-            if now - self._content_at > self._longest_gap:
-                self._note_gap(now)
-            self._content_at = now
-            self.waiting_since = None
-            if text and not self._wants_objects:  # nearly every event is this one
-                for tell in self.sinks.text:
-                    tell(text)
-                return text
-        return self._take_other(event, text, thinking)
-
-    def _take_other(self, event: dict[str, Any], text: str, thinking: str) -> Any:
         kind = event["type"]
-        if kind == "message_stop":
+        if text or thinking or kind in _CONTENT:
+            self._note_content()
+        elif kind == "message_stop":
             self._release_held()
             self.halted = True
         elif kind == "error":
@@ -345,12 +335,16 @@ class StreamState:
             return self.ready.popleft()
         return item
 
-    def _note_gap(self, now: float) -> None:
-        if self._first_content is None:
-            self._first_content = now
-            self._release_held()
-        else:
-            self._longest_gap = now - self._content_at
+    def _note_content(self) -> None:
+        now = self._now
+        if now - self._content_at > self._longest_gap:
+            if self._first_content is None:
+                self._first_content = now
+                self._release_held()
+            else:
+                self._longest_gap = now - self._content_at
+        self._content_at = now
+        self.waiting_since = None
 
     def _release_held(self) -> None:
         held, self._held = self._held, None

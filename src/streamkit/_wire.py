@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 from jiter import from_json
@@ -15,12 +16,11 @@ from jiter import from_json
 MAX_EVENT_BYTES = 15 * 2**20
 """The largest event that is accepted, in bytes. A body without line ends must not fill the memory."""
 
-_LF, _CR, _E = b"\n\re"
-# How nearly every frame begins; what follows is one line of JSON and the blank line.
-_DELTA = b"event: content_block_delta\ndata: "
-_AFTER_DELTA = len(_DELTA)
-_BOM = b"\xef\xbb\xbf"
+_E = b"e"[0]
 _FIELDS = (b":", b"event:", b"data:", b"id:", b"retry:")
+# What may follow the text of a text delta: the API pads some with spaces.
+_ENDS = frozenset(b"}" + b" " * spaces + b"}\n\n" for spaces in range(64))
+_BOM = b"\xef\xbb\xbf"
 
 
 class WireError(Exception):
@@ -31,10 +31,10 @@ class EventDecoder:
     """Bytes in, events out.
 
     `feed` takes a chunk of the body, and `end` says that the body ended cleanly. `waiting` holds what arrived whole, in
-    its order; `parse` makes an event of each. `only` is a shorter way for a chunk that is one event, as most are.
+    its order; `parse` makes an event of each. `text_of` is a shorter way for most chunks.
     """
 
-    __slots__ = ("_after_cr", "_between", "_buffer", "_scanned", "_started", "foreign", "waiting")
+    __slots__ = ("_after_cr", "_between", "_buffer", "_head", "_scanned", "_started", "foreign", "index", "waiting")
 
     def __init__(self) -> None:
         self.waiting: deque[bytes] = deque()
@@ -43,28 +43,38 @@ class EventDecoder:
         self._after_cr = False  # the last chunk ended in CR: an LF that follows belongs to it
         self._started = False
         self._between = False  # what was fed ended where an event did
+        self._head = b"none yet"  # how the last text delta began, up to the quote before its text
+        self.index = 0
         self.foreign = b""
         """The start, at most 200 bytes, of what is no event; of interest when there is no event at all."""
 
-    def only(self, chunk: bytes) -> dict[str, Any] | None:
-        """The event of a chunk that is just one event of the usual form, which is done with that.
+    def text_of(self, chunk: bytes) -> str | None:
+        """The text of a chunk that is just one text delta, and like one before but for the text; else `None`.
 
-        `None` for any other, which has to be fed.
+        For use when nothing waits. The delta is for the block at `index`. Any other chunk has to be fed.
         """
-        if (
-            not chunk.startswith(_DELTA)
-            or chunk[-1] != _LF
-            or not chunk.find(_LF, _AFTER_DELTA) == len(chunk) - 2 < MAX_EVENT_BYTES
-            or _CR in chunk
-            or self.waiting
-            or not self._between
-        ):
+        if not chunk.startswith(self._head) or not self._between:
+            return None
+        end = chunk.rfind(b'"') + 1
+        if chunk[end:] not in _ENDS or len(chunk) > MAX_EVENT_BYTES:
             return None
         try:
-            event: dict[str, Any] = from_json(chunk[_AFTER_DELTA:])
-            return event if type(event["type"]) is str else None
-        except (ValueError, KeyError, TypeError):
+            # Between the head and the end, and two quotes: if that is a string, the event is as good as the one before.
+            return from_json(chunk[len(self._head) - 1 : end])  # type: ignore[no-any-return]
+        except ValueError:
             return None
+
+    def _remember(self, frame: bytes, event: dict[str, Any]) -> None:
+        """Remember how the text delta of a frame begins, if its text comes last and there is nothing else in it."""
+        delta = event.get("delta")
+        if type(delta) is not dict or delta.keys() != {"type", "text"} or event.keys() != {"type", "index", "delta"}:
+            return
+        key = b'"text":"' if b'"text":"' in frame else b'"text": "'
+        head, _, rest = frame.partition(key)
+        end = rest.rfind(b'"') + 1
+        with suppress(ValueError):
+            if rest[end:] + b"\n\n" in _ENDS and from_json(b'"' + rest[:end]) == delta["text"]:
+                self.index, self._head = event["index"], head + key
 
     def feed(self, chunk: bytes) -> None:
         """Take the next chunk of the body. Raises `WireError` when an event grows beyond `MAX_EVENT_BYTES`."""
@@ -129,6 +139,8 @@ class EventDecoder:
             if "type" in event:
                 raise WireError(f"the type of an event is no text: {_excerpt(data)}")
             event["type"] = _fields(frame)[1].decode("utf-8", "replace")
+        elif event["type"] == "content_block_delta" and not frame.startswith(self._head):
+            self._remember(frame, event)
         return event
 
     def _start(self, chunk: bytes) -> bytes:

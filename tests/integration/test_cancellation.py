@@ -279,8 +279,8 @@ def every_suspension(way: Way, means: str, more: int | None) -> int:
                     use = Use(client, way)
                     seen, arrived = await MEANS[means](use, way, chosen)
                     # The HTTP library of the SDK before 1.0 closes by itself while it is being read, at the end of the
-                    # body and when it is cancelled; where asyncio's own `cancel` cuts that off, it loses the connection,
-                    # and no call of ours can mend it.
+                    # body and when it is cancelled; where asyncio's own `cancel` cuts that off, it loses the
+                    # connection, and no call of ours can mend it.
                     old = type(client._client._transport._pool).__module__.partition(".")[0] == "httpcore"
                     lenient = old and means == "asyncio-task" and (more is not None or len(way.replies) > 1)
                     try:

@@ -22,10 +22,10 @@ from streamkit import (
     StreamTruncatedError,
     collect,
 )
-from streamkit._wire import EventDecoder, WireError
 from streamkit.testing import Reply, serve
 from tests.conftest import BETA, FIXTURES, PARAMS, sdk, sse
 from tests.unit.test_cuts import events_of, play
+from tests.unit.test_wire import decode
 
 pytestmark = pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 
@@ -45,25 +45,6 @@ bodies = st.one_of(
     st.lists(st.one_of(pieces, st.binary(max_size=4)), max_size=40).map(b"".join),
     st.sampled_from(sorted(BODIES)).map(BODIES.__getitem__),
 )
-
-
-def decode(chunks: list[bytes]) -> tuple[list[Any], str | None]:
-    """All events, and what is wrong, if anything."""
-    decoder, events = EventDecoder(), list[Any]()
-    try:
-        for chunk in [*chunks, None]:
-            if chunk is None:
-                decoder.end()
-            else:
-                decoder.feed(chunk)
-            while decoder.waiting:
-                event = decoder.parse(decoder.waiting.popleft())
-                if event is not None:
-                    assert isinstance(event["type"], str)
-                    events.append(event)
-    except WireError as error:
-        return events, str(error)
-    return events, None
 
 
 def chunked(body: bytes, at: list[int]) -> list[bytes]:

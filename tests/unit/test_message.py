@@ -476,7 +476,7 @@ def test_an_event_before_the_start(event: dict[str, Any]) -> None:
         (text("x", 5), "'content_block_delta' for a block that was never opened (index 5)"),
         (closed(5), "'content_block_stop' for a block that was never opened (index 5)"),
         ({"type": "content_block_delta", "index": 0}, "malformed 'content_block_delta' event (no 'delta')"),
-        ({"type": "content_block_delta", "delta": {}}, "malformed 'content_block_delta' event (no 'index')"),
+        ({"type": "content_block_delta", "delta": {}}, "malformed 'content_block_delta' event (no 'type')"),
         ({"type": "content_block_delta", "index": 0, "delta": {}}, "malformed"),
         ({"type": "content_block_delta", "index": 0, "delta": None}, "malformed"),
         ({"type": "content_block_delta", "index": [], "delta": {}}, "malformed"),

@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streamkit import _wire
+from streamkit._message import text_delta
 from streamkit._wire import EventDecoder, WireError
 from tests.conftest import FIXTURES, PING, sse, text
 
@@ -32,6 +33,10 @@ def decode(chunks: Iterable[bytes]) -> tuple[Events, str | None]:
     decoder, events = EventDecoder(), Events()
     try:
         for chunk in chunks:
+            said = decoder.text_of(chunk)
+            if said is not None:
+                events.append(text_delta(decoder.index, said))
+                continue
             decoder.feed(chunk)
             for event in ready(decoder):
                 events.append(event)
@@ -43,11 +48,16 @@ def decode(chunks: Iterable[bytes]) -> tuple[Events, str | None]:
     return events, None
 
 
+def each_event(body: bytes) -> list[bytes]:
+    """The body in chunks that end where an event may: the usual way in which it arrives."""
+    return [part + b"\n\n" for part in body.split(b"\n\n")[:-1]] + [body.rpartition(b"\n\n")[2]]
+
+
 def whole(body: bytes) -> Events:
     """The events of a healthy body; the same byte by byte."""
     events, wrong = decode([body])
     assert wrong is None
-    assert decode(single(body)) == (events, None)
+    assert decode(single(body)) == decode(each_event(body)) == (events, None)
     return events
 
 
@@ -59,7 +69,7 @@ def refused(body: bytes) -> str:
     """What is wrong with a body; the same byte by byte."""
     events, wrong = decode([body])
     assert wrong is not None
-    assert decode(single(body)) == (events, wrong)
+    assert decode(single(body)) == decode(each_event(body)) == (events, wrong)
     return wrong
 
 
@@ -67,6 +77,11 @@ def by_json(path: Path) -> Events:
     """The events of a fixture by the plainest reading: the JSON of each `data:` line."""
     lines = path.read_bytes().replace(b"\r\n", b"\n").split(b"\n")
     return [json.loads(line[5:]) for line in lines if line.startswith(b"data:")]
+
+
+def test_a_chunk_for_each_event_of_a_recording(recording: Path) -> None:
+    body = recording.read_bytes()
+    assert decode(each_event(body)) == decode([body])
 
 
 def test_fixture_whole_and_byte_by_byte(recorded: Path) -> None:
@@ -282,6 +297,53 @@ def test_a_last_event_without_its_blank_line_counts(rest: bytes) -> None:
     ]
 
 
+# What is nearly the usual text delta, and must not be taken for it.
+HEADS = [
+    'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":',
+    'data: {"type": "content_block_delta", "index": 1, "delta": {"type": "text_delta", "text": ',
+    'data: {"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"hm","text":',
+    'data: {"type":"content_block_delta","index":0,"text":"more","delta":{"type":"text_delta","text":',
+    'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"first","text":',
+    'data: {"type":"content_block_delta",\ndata: "index":0,"delta":{"type":"text_delta","text":',
+    ': "text":"x"\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":',
+    'data: {"type":"content_block_delta","delta":{"type":"text_delta","text":',
+    'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","index":0,"text":',
+    'data: {"type":"content_block_start","index":0,"delta":{"type":"text_delta","text":',
+]
+SAID = ['"a"', '""', '"\\""', '"\\\\"', '"é\\u00e9}"', '"a","text":"b"', '"a', 'a"', "5", '"a\tb"', '"a\nb"', '"a"\r']
+SAID += ['"\\ud800"', '"}}"']
+TAILS = ["}}", "}   }", "}}  ", "}", "}}}", ',"x":1}}', '},"index":5}', "}\n}", "}\r}", "} \t}", "}}\nid: 5"]
+TAILS += ['}}\ndata: "y"}}']
+frames = st.builds("{}{}{}\n\n".format, st.sampled_from(HEADS), st.sampled_from(SAID), st.sampled_from(TAILS))
+
+
+OTHER_ORDER = 'data: {"type":"content_block_delta","index":0,"delta":{"text":'
+frames |= st.sampled_from([f'{OTHER_ORDER}"a","type":"text_delta"}}}}\n\n', f'{OTHER_ORDER}"b"}}}}\n\n'])
+
+
+@given(st.lists(frames, max_size=6), st.sampled_from(HEADS[:2]), st.integers(0, 2000))
+@settings(max_examples=2000, deadline=None)
+@example([f'{OTHER_ORDER}"a","type":"text_delta"}}}}\n\n', f'{OTHER_ORDER}"b"}}}}\n\n'], HEADS[0], 0)
+@example([f'{HEADS[1]}"a"}}}}\n\n'] * 2, HEADS[1], 250)
+def test_what_is_nearly_a_text_delta(odd: list[str], head: str, cut: int) -> None:
+    """After a text delta in the same form, which is what the decoder compares with."""
+    body = (head + '"One "}}\n\n' + "".join(odd)).encode()
+    expected = decode([body])
+    assert decode(each_event(body)) == expected
+    assert decode([*each_event(body[:cut]), *each_event(body[cut:])]) == expected
+
+
+@pytest.mark.parametrize("head", HEADS[:2])
+def test_the_short_way_is_taken(head: str) -> None:
+    decoder = EventDecoder()
+    decoder.feed(f'{head}"One "}}}}\n\n'.encode())
+    assert len(list(ready(decoder))) == 1
+    for said, end in (('"two "', "}}"), ('"\\u00e9"', "}          }"), ('""', "}}")):
+        assert decoder.text_of(f"{head}{said}{end}\n\n".encode()) == json.loads(said)
+    decoder.feed(b": not at its end")
+    assert decoder.text_of(f'{head}"three"}}}}\n\n'.encode()) is None, "in the middle of an event"
+
+
 def test_a_last_event_cut_at_each_byte_is_no_event() -> None:
     body = sse(text("é😀"))
     last = body.index(b"}}\n") + 2
@@ -307,6 +369,9 @@ def test_the_largest_event(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(whole(sse(PING) * 50)) == 50, "a limit for one event, not for the body"
     _, wrong = decode(single(just + b"   " + b"\n\n"))
     assert wrong == "an event is larger than 100 bytes"
+    monkeypatch.setattr(_wire, "MAX_EVENT_BYTES", 200)
+    events, wrong = decode([sse(text("a")), sse(text("b")), sse(text("c" * 200))])
+    assert (len(events), wrong) == (2, "an event is larger than 200 bytes")
 
 
 def test_a_body_without_a_line_end_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
