@@ -1,0 +1,154 @@
+"""Other libraries that stream Claude's text, each in an environment of its own: CPU time of the reader for each event.
+
+    python tests/benchmarks/cpu_per_event.py --peers
+
+They read the same reply from the same server. Never part of CI: it installs what it compares.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+SOURCE = Path(__file__).parents[2]
+
+
+class Peer(NamedTuple):
+    """What to install, and a program that defines `read()` for the server at `url`."""
+
+    needs: list[str]
+    program: str
+
+
+_SDK = """
+import anthropic
+client = anthropic.Anthropic(api_key="test", base_url=url)
+PARAMS = dict(model=MODEL, max_tokens=1024, messages=[{"role": "user", "content": "Hello"}])
+"""
+PEERS = {
+    "streamkit, `stream_text`": Peer(
+        [str(SOURCE)],
+        _SDK
+        + """
+import streamkit
+def read():
+    with streamkit.stream_text(client, **PARAMS) as stream:
+        return sum(len(text) for text in stream)
+""",
+    ),
+    "the SDK's raw events": Peer(
+        ["anthropic"],
+        _SDK
+        + """
+def read():
+    with client.messages.create(stream=True, **PARAMS) as stream:
+        return sum(len(event.delta.text) for event in stream if event.type == "content_block_delta")
+""",
+    ),
+    "the SDK's `text_stream`": Peer(
+        ["anthropic"],
+        _SDK
+        + """
+def read():
+    with client.messages.stream(**PARAMS) as stream:
+        return sum(len(text) for text in stream.text_stream)
+""",
+    ),
+    "langchain-anthropic": Peer(
+        ["langchain-anthropic"],
+        """
+from langchain_anthropic import ChatAnthropic
+model = ChatAnthropic(model=MODEL, api_key="test", base_url=url, max_tokens=1024)
+def read():
+    return sum(len(chunk.text if isinstance(chunk.text, str) else chunk.text()) for chunk in model.stream("Hello"))
+""",
+    ),
+    "pydantic-ai": Peer(
+        ["pydantic-ai-slim[anthropic]"],
+        """
+import asyncio, anthropic
+from pydantic_ai import Agent
+from pydantic_ai.models.anthropic import AnthropicModel
+from pydantic_ai.providers.anthropic import AnthropicProvider
+async def once():
+    async with anthropic.AsyncAnthropic(api_key="test", base_url=url) as client:
+        agent = Agent(AnthropicModel(MODEL, provider=AnthropicProvider(anthropic_client=client)))
+        async with agent.run_stream("Hello") as result:
+            return sum([len(text) async for text in result.stream_text(delta=True, debounce_by=None)])
+def read():
+    return asyncio.run(once())
+""",
+    ),
+    "litellm": Peer(
+        ["litellm"],
+        """
+import litellm
+litellm.suppress_debug_info = True
+def read():
+    chunks = litellm.completion(
+        model="anthropic/" + MODEL, api_key="test", api_base=url, stream=True, max_tokens=1024,
+        messages=[{"role": "user", "content": "Hello"}],
+    )
+    return sum(len(chunk.choices[0].delta.content or "") for chunk in chunks)
+""",
+    ),
+    "llm-anthropic": Peer(
+        ["llm", "llm-anthropic"],
+        """
+import os
+os.environ["ANTHROPIC_BASE_URL"] = url
+import llm
+model = next(model for model in llm.get_models() if type(model).__module__.startswith("llm_anthropic"))
+def read():
+    return sum(len(text) for text in model.prompt("Hello", key="test", stream=True))
+""",
+    ),
+}
+_MEASURE = """
+import sys, time
+url, rounds = sys.argv[1], int(sys.argv[2])
+MODEL = "claude-sonnet-5-5"
+{program}
+for _ in range(rounds + 1):
+    started = time.process_time()
+    length = read()
+    print(time.process_time() - started, length)
+"""
+
+
+def install(name: str, peer: Peer, into: Path) -> Path:
+    """An environment with the peer. Returns its Python."""
+    place = into / "".join(letter for letter in name if letter.isalnum())
+    python = place / "bin" / "python"
+    uv = shutil.which("uv")
+    if uv is None:
+        make, add = [sys.executable, "-m", "venv", str(place)], [str(python), "-m", "pip", "install", "-q"]
+    else:
+        make = [uv, "venv", "-q", "--python", sys.executable, str(place)]
+        add = [uv, "pip", "install", "-q", "--python", str(python)]
+    subprocess.check_call(make)  # noqa: S603
+    subprocess.check_call([*add, *peer.needs])  # noqa: S603
+    return python
+
+
+def measure(url: str, events: int, length: int, rounds: int) -> Iterator[tuple[str, float]]:
+    """Name and microseconds an event, the median of the rounds; the peers take turns only as whole processes."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, peer in PEERS.items():
+            print(f"installing {name} ...", file=sys.stderr, flush=True)
+            python = install(name, peer, Path(folder))
+            command = [str(python), "-c", _MEASURE.format(program=peer.program), url, str(rounds)]
+            # Nobody looks for a newer list of prices, or for the user's own settings.
+            home = {"HOME": folder, "PATH": os.environ["PATH"], "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+            printed = subprocess.check_output(command, text=True, cwd=folder, env=home)  # noqa: S603
+            runs = [line.split() for line in printed.splitlines()[1:]]  # the first warms up
+            if {int(characters) for _, characters in runs} != {length}:
+                raise RuntimeError(f"{name} read another text: {printed}")
+            yield name, statistics.median(float(spent) for spent, _ in runs) / events * 1e6
