@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import inspect
 import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -156,3 +157,65 @@ def pytest_make_parametrize_id(val: object) -> str | None:
 def recording(request: pytest.FixtureRequest) -> Path:
     """Each real stream."""
     return request.param
+
+
+FUNCTIONS = ("stream_text", "stream_events", "collect", "streamed")
+
+
+async def read_through(function: str, resource: Any, options: dict[str, Any] | None = None, **params: Any) -> str:
+    """Read a reply to its end with one of the four functions, by name, and give its text as that function gives it."""
+    import streamkit
+
+    options, params = options or {}, {**PARAMS, **params}
+    if function in ("collect", "streamed"):
+        if function == "collect":
+            given = streamkit.collect(resource, **options, **params)
+        else:
+            given = streamkit.streamed(resource.create, **options)(**params)
+        given = await given if inspect.isawaitable(given) else given
+        content = given.content if function == "streamed" else given.message.content
+        return "".join(block.text for block in content if block.type == "text")
+    stream = getattr(streamkit, function)(resource, **options, **params)
+    items = []
+    if hasattr(stream, "__anext__"):
+        async with stream:
+            items += [item async for item in stream]
+    else:
+        with stream:
+            items += stream
+    if function == "stream_events":
+        deltas = [item.delta for item in items if item.type == "content_block_delta"]
+        items = [piece.text for piece in deltas if piece.type == "text_delta"]
+    return "".join(items)
+
+
+# The clients of the SDK for other clouds, each with what it asks for; nothing of it is anybody's.
+PLATFORMS: dict[str, dict[str, Any]] = {
+    "Bedrock": {"aws_access_key": "made-up", "aws_secret_key": "made-up", "aws_region": "nowhere-1"},
+    "BedrockMantle": {"api_key": "made-up-key"},
+    "AWS": {"api_key": "made-up-key", "workspace_id": "made-up-workspace"},
+    "Vertex": {"access_token": "made-up-token", "project_id": "made-up-project", "region": "nowhere-1"},
+    "GoogleCloud": {"token_provider": lambda: "made-up-token", "workspace_id": "made-up-workspace"},
+    "Foundry": {"api_key": "made-up-key"},
+}
+
+
+@contextlib.asynccontextmanager
+async def platform_for(mode: str, name: str, server: Server, **options: Any) -> AsyncIterator[Any]:
+    """The client of either kind for a platform, by its name in the name of the class, on this server."""
+    kind = getattr(anthropic, f"{'Async' if mode != 'sync' else ''}Anthropic{name}", None)
+    if kind is None:
+        pytest.skip(f"this SDK has no Anthropic{name}")
+    if name == "Bedrock":
+        pytest.importorskip("boto3", reason="Bedrock signs and decodes with boto3")
+    http = anthropic.DefaultHttpxClient if mode == "sync" else anthropic.DefaultAsyncHttpxClient
+    client = kind(
+        **{"base_url": server.url, "max_retries": 0, **PLATFORMS[name], **options},
+        http_client=http(verify=_TLS, trust_env=False),
+    )
+    try:
+        yield client
+    finally:
+        closing = client.close()
+        if mode != "sync":
+            await closing

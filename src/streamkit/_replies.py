@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
 import re
+import struct
 import threading
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
+
+from .errors import dig
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -29,6 +33,15 @@ _ERROR_TYPES = {
     504: "timeout_error",
     529: "overloaded_error",
 }
+# The types of exception that a stream of Bedrock can end with, beside the API's own for the same thing.
+_AWS_EXCEPTIONS = {
+    "api_error": "internalServerException",
+    "invalid_request_error": "validationException",
+    "overloaded_error": "serviceUnavailableException",
+    "rate_limit_error": "throttlingException",
+    "timeout_error": "modelTimeoutException",
+}
+_AWS_FRAMING = "application/vnd.amazon.eventstream"
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2,}")
 _CHARACTER = re.compile(rb"[\xc2-\xf4][\x80-\xbf]+")
 _WORD = re.compile(r"\S{1,12}\s*|\s+")
@@ -65,6 +78,35 @@ PING = _frame({"type": "ping"})
 def _error(kind: str, message: str | None) -> dict[str, Any]:
     text = message if message is not None else kind.removesuffix("_error").replace("_", " ").capitalize()
     return {"type": "error", "error": {"type": kind, "message": text}}
+
+
+def _aws_frame(frame: bytes) -> bytes:
+    """The same event as a message of the AWS event stream: half of it if it is cut, and what is no event as it is."""
+    lines = [line[5:] for line in frame.splitlines() if line.startswith(b"data:")]
+    if not lines:
+        return b"" if frame.startswith((b":", b"event:")) else frame  # a comment, or the beginning of an event
+    event: Any = None
+    with contextlib.suppress(ValueError):
+        event = json.loads(b"".join(lines))
+    kind = dig(event, "error", "type")
+    if dig(event, "type") == "error" and isinstance(kind, str):
+        names = {":exception-type": _AWS_EXCEPTIONS.get(kind, kind), ":message-type": "exception"}
+        payload = {"message": dig(event, "error", "message")}
+    else:
+        names = {":event-type": "chunk", ":message-type": "event"}
+        payload = {"bytes": base64.b64encode(b"\n".join(lines).strip()).decode()}
+    message = _aws_message({**names, ":content-type": "application/json"}, json.dumps(payload).encode())
+    return message if event is not None or frame.endswith((b"\n\n", b"\r\r", b"\r\n\r\n")) else message[:-4]
+
+
+def _aws_message(names: Mapping[str, str], payload: bytes) -> bytes:
+    headers = b""
+    for name, value in names.items():
+        said = value.encode()
+        headers += struct.pack(">B", len(name)) + name.encode() + struct.pack(">BH", 7, len(said)) + said  # 7: a string
+    prelude = struct.pack(">II", len(headers) + len(payload) + 16, len(headers))
+    message = prelude + struct.pack(">I", zlib.crc32(prelude)) + headers + payload
+    return message + struct.pack(">I", zlib.crc32(message))
 
 
 def _split_frames(body: bytes) -> tuple[bytes, ...]:
@@ -327,7 +369,11 @@ class Reply:
             _count("after_events", after_events, 0, len(self.frames))
             return self.frames[:after_events]
         _count("after_bytes", after_bytes, 0, len(self.body))
-        return _split_frames(self.body[:after_bytes])
+        kept, left = list[bytes](), cast("int", after_bytes)
+        for frame in self.frames:
+            kept.append(frame[:left])
+            left -= len(kept[-1])
+        return tuple(frame for frame in kept if frame)
 
     def cut(self, *, after_events: int | None = None, after_bytes: int | None = None) -> Reply:
         """The body ends cleanly after so many events, or so many bytes, as a proxy makes it end."""
@@ -357,8 +403,8 @@ class Reply:
         `body` replaces the JSON data of that event by any bytes.
         """
         data = json.dumps(_error(type, message)).encode() if body is None else body
-        frames = (*self._until(after_events, None), b"event: error\ndata: " + data + b"\n\n")
-        return replace(self, frames=frames, ending="end")
+        frame = framed(self, b"event: error\ndata: " + data + b"\n\n")
+        return replace(self, frames=(*self._until(after_events, None), frame), ending="end")
 
     def garbage(self, data: bytes, *, after_events: int) -> Reply:
         """Insert these bytes, as they are, after so many events; the rest follows. They count as one event."""
@@ -369,6 +415,23 @@ class Reply:
     def split_utf8(self) -> Reply:
         """Cut the body into HTTP chunks such that each character of more than one byte is split between two."""
         return replace(self, splits_utf8=True)
+
+    def aws(self) -> Reply:
+        """The body in the event stream framing of AWS, which is what Bedrock answers in.
+
+        The server does this by itself for a request to Bedrock. It is for a fault that counts the bytes of that
+        framing: `reply.aws().cut(after_bytes=100)`. An `error` event becomes an exception, of Bedrock's type for it.
+        """
+        if not self.content_type.startswith("text/event-stream"):
+            return self
+        # In this framing each character is ASCII.
+        frames = tuple(map(_aws_frame, self.frames))
+        return replace(self, frames=frames, content_type=_AWS_FRAMING, splits_utf8=False)
+
+
+def framed(reply: Reply, frame: bytes = PING) -> bytes:
+    """Give an event the framing of this reply."""
+    return _aws_frame(frame) if reply.content_type == _AWS_FRAMING else frame
 
 
 def _add_delta(block: dict[str, Any], delta: dict[str, Any]) -> None:

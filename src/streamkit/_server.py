@@ -6,16 +6,18 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import secrets
 import socket
 import struct
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ._replies import PING, Reply, unstreamed
+from ._replies import Reply, framed, unstreamed
 
 if sys.platform == "linux":
     import fcntl
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from anthropic import Anthropic, AsyncAnthropic
     from typing_extensions import Self
 
+# Where messages are created: at the API, on Bedrock, on Vertex.
+_ENDPOINT = re.compile(r"/messages$|/model/[^/]+/invoke(-with-response-stream)?$|/models/[^/]+:(streamR|r)awPredict$")
 _WAIT = 5.0  # seconds that leaving the server, or a reset, waits for a thread or a peer that does not react
 
 
@@ -91,8 +95,9 @@ class _Connection:
     def _write(self, reply: Reply) -> bool:
         """Send the reply. Returns whether the connection can be used again."""
         headers = {"content-type": reply.content_type, "cache-control": "no-cache", "transfer-encoding": "chunked"}
-        headers["request-id"] = f"req_{secrets.token_hex(12)}"
         headers.update((name.lower(), value) for name, value in reply.headers)
+        if "x-amzn-requestid" not in headers:
+            headers.setdefault("request-id", f"req_{secrets.token_hex(12)}")
         lines = [f"HTTP/1.1 {reply.status} {http.client.responses.get(reply.status, 'Unknown')}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self._sock.sendall("\r\n".join([*lines, "\r\n"]).encode())
@@ -106,7 +111,7 @@ class _Connection:
         elif reply.ending == "reset":
             self._reset()
         else:
-            self._stall(reply.stall_pings)
+            self._stall(reply.stall_pings, framed(reply))
         return reply.ending == "end"
 
     def _reset(self) -> None:
@@ -121,14 +126,14 @@ class _Connection:
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("hh" if os.name == "nt" else "ii", 1, 0))
         self._sock.close()
 
-    def _stall(self, pings: float | None) -> None:
+    def _stall(self, pings: float | None, ping: bytes) -> None:
         self._sock.settimeout(pings)
         while True:
             try:
                 if not self._sock.recv(4096):  # the client has gone, or the server goes
                     return
             except TimeoutError:
-                self._sock.sendall(b"%x\r\n%b\r\n" % (len(PING), PING))
+                self._sock.sendall(b"%x\r\n%b\r\n" % (len(ping), ping))
 
 
 class Server:
@@ -211,7 +216,8 @@ class Server:
     def _answer(self, request: Request) -> Reply:
         with self._lock:
             self.requests.append(request)
-            if request.method != "POST" or not request.path.partition("?")[0].endswith("/messages"):
+            path = request.path.partition("?")[0]
+            if request.method != "POST" or not _ENDPOINT.search(path):
                 return Reply.http_error(404, message=f"no such endpoint here: {request.method} {request.path}")
             try:
                 streamed = request.json.get("stream") is True
@@ -222,7 +228,11 @@ class Server:
                 text = f"serve() was given {len(self._replies)} replies, all used: give it more, or repeat=True"
                 return Reply.http_error(400, message=text)
         reply = self._replies[given % len(self._replies)]
-        return reply if streamed else unstreamed(reply)
+        if "/model/" not in path:
+            return reply if streamed else unstreamed(reply)
+        # Bedrock, which has a framing and a header of its own, and a path for what others have in the body.
+        reply = reply.aws() if path.endswith("-with-response-stream") else unstreamed(reply)
+        return replace(reply, headers=(("x-amzn-requestid", str(uuid.uuid4())), *reply.headers))
 
 
 def serve(*replies: Reply, repeat: bool = False) -> Server:

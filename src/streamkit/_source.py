@@ -6,6 +6,7 @@ beta, how it is opened, and whether its reply is read by bytes or by events.
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 from collections import deque
@@ -42,6 +43,7 @@ _TAKES = (
     "or an opened SDK stream"
 )
 
+_RAW_HEADER = "x-stainless-raw-response"  # by which the SDK asks itself for an unparsed response
 _RAW_RESPONSE = (
     "with_raw_response and with_streaming_response are no sources: hand in the client or client.messages; "
     "the response's headers give stream.request_id"
@@ -53,10 +55,11 @@ class Source:
 
     `prepare` gives the function that opens the stream: it returns the SDK's stream, or an awaitable of it when
     `is_async`. `retries` is how often it may be reopened by default, `None` for what cannot be reopened. `lives_on`
-    says that the SDK's object has a state of its own, which only its own iterator keeps up.
+    says that the SDK's object has a state of its own, which only its own iterator keeps up; `manager` is what has to be
+    left at the end for its sake.
     """
 
-    __slots__ = ("is_async", "lives_on", "output_format", "prepare", "retries")
+    __slots__ = ("is_async", "lives_on", "manager", "output_format", "prepare", "retries")
 
     def __init__(
         self,
@@ -66,12 +69,14 @@ class Source:
         retries: int | None,
         output_format: Any = None,
         lives_on: bool = False,
+        manager: Any = None,
     ) -> None:
         self.prepare: Callable[[], Callable[[], Any]] = prepare
         self.is_async: bool = is_async
         self.retries: int | None = retries
         self.output_format: Any = output_format
-        self.lives_on: bool = lives_on
+        self.lives_on: bool = lives_on or manager is not None
+        self.manager: Any = manager
 
 
 def resolve(source: Any, params: Mapping[str, Any]) -> Source:
@@ -103,6 +108,8 @@ def resolve_call(create: Callable[..., Any], args: tuple[Any, ...], kwargs: dict
     """A source for a call of `messages.create` that somebody else wrote."""
     if not hasattr(create, "__self__") and _module(create).startswith("anthropic."):
         raise TypeError(_RAW_RESPONSE)  # a function of the SDK around its method: the response comes back unparsed
+    if any(name.lower() == _RAW_HEADER for name in kwargs.get("extra_headers") or ()):
+        raise TypeError(_RAW_RESPONSE)  # such a function around ours, which was put in the place of `create`
     call = partial(create, *args, **{**kwargs, "stream": True})
     is_async = inspect.iscoroutinefunction(inspect.unwrap(create))
     return Source(lambda: call, is_async=is_async, retries=anthropic.DEFAULT_MAX_RETRIES)
@@ -122,17 +129,20 @@ def _request(
 
 def _opened(source: Any) -> Source | None:
     """A stream that the SDK opened or is about to open; `None` for anything else."""
+    # One of a class of its own belongs to something that follows the reply, such as a thread of messages.
+    manager = None if type(source) in (*_MANAGERS, *_ASYNC_MANAGERS) else source
     if isinstance(source, _MANAGERS):
-        return Source(lambda: source.__enter__, is_async=False, retries=None)
+        return Source(lambda: source.__enter__, is_async=False, retries=None, manager=manager)
     if isinstance(source, _ASYNC_MANAGERS):
-        return Source(lambda: source.__aenter__, is_async=True, retries=None)
+        return Source(lambda: source.__aenter__, is_async=True, retries=None, manager=manager)
     if isinstance(source, type) or not hasattr(source, "close"):
         return None
     is_async = hasattr(source, "__anext__")
     if not is_async and not hasattr(source, "__next__"):
         return None
     response = getattr(source, "response", None)
-    if getattr(response, "is_closed", False) or getattr(response, "is_stream_consumed", False):
+    begun = getattr(response, "is_closed", False) or getattr(response, "is_stream_consumed", False)
+    if begun and not _read_ahead(response):
         raise RuntimeError("this stream was read or closed already: hand it over before reading from it")
 
     async def take_over() -> Any:
@@ -186,6 +196,8 @@ class Reading:
         else:
             self.decoder = SDKEvents(self.beta, helper=isinstance(stream, _ENTERED))
             self.to_object = self.decoder.to_object
+            if source.manager is not None:
+                self.body = _Entered(stream, source.manager)
         betas = _header(getattr(response, "request", None), "anthropic-beta") or ""
         fine_grained = self.beta and "fine-grained-tool-streaming-2025-05-14" in betas
         # As the SDK reads tool input that was cut.
@@ -208,6 +220,28 @@ class Reading:
         if event is None:
             return b""
         return f"event: {event['type']}\ndata: {json.dumps(event, default=str)}\n\n".encode()
+
+
+class _Entered:
+    """The events of a helper stream, sync or async; closing them leaves its manager."""
+
+    __slots__ = ("_manager", "_stream")
+
+    def __init__(self, stream: Any, manager: Any) -> None:
+        self._stream = stream
+        self._manager = manager
+
+    def __next__(self) -> Any:
+        return next(self._stream)
+
+    def __anext__(self) -> Any:
+        return self._stream.__anext__()
+
+    def close(self) -> None:
+        self._manager.__exit__(None, None, None)
+
+    async def aclose(self) -> None:
+        await self._manager.__aexit__(None, None, None)
 
 
 class SDKEvents:
@@ -325,7 +359,10 @@ def explain(error: Exception, reading: Reading) -> StreamError:
     response = reading.response
     said = str(error) or type(error).__name__
     made: StreamError
-    if isinstance(error, anthropic.APIStatusError):  # an error event, met by the SDK's iterator
+    exception = _aws_exception(error)
+    if exception is not None:
+        made = api_error(exception, reading)
+    elif isinstance(error, anthropic.APIStatusError):  # an error event, met by the SDK's iterator
         made = StreamAPIError(api_error_message(error.body, said), body=error.body, response=response)
     elif isinstance(error, TimeoutError) or "TimeoutException" in names:  # the HTTP library's, whichever it is
         made = StreamTimeoutError(
@@ -366,6 +403,21 @@ def api_error_message(body: Any, fallback: str) -> str:
     return fallback if message is None else f"{dig(body, 'error', 'type')}: {message}"
 
 
+def _aws_exception(error: Exception) -> dict[str, Any] | None:
+    """What ended a stream of Bedrock, as an error event: an older SDK shows it in the text of a plain `ValueError`."""
+    text, found, shown = str(error).partition("Bad response code, expected 200: ")
+    if type(error) is not ValueError or text or not found:
+        return None
+    try:
+        frame = ast.literal_eval(shown)
+        headers, payload = frame["headers"], json.loads(frame["body"] or b"{}")
+        kind = headers.get(":exception-type") or headers[":error-code"]
+        said = headers.get(":error-message") or payload["message"]
+    except (ValueError, SyntaxError, LookupError, TypeError, AttributeError):
+        return None
+    return {"type": "error", "error": {"type": kind, "message": said}}
+
+
 def _is_transport(error: Exception, names: set[str]) -> bool:
     # `httpx.TransportError` and `httpx2.TransportError` by name, as the SDK moved from one to the other.
     return isinstance(error, (OSError, EOFError, anthropic.APIConnectionError)) or "TransportError" in names
@@ -391,10 +443,19 @@ def _has_plain_body(response: Any) -> bool:
 def _body(response: Any, source: Source) -> Any:
     """The body's bytes, as they arrive. Where nothing is encoded, past the layers that would decode and count."""
     stream = getattr(response, "stream", None)
-    if stream is None or _header(response, "content-encoding") not in (None, "identity"):
+    read_ahead = getattr(response, "is_stream_consumed", False)
+    if stream is None or read_ahead or _header(response, "content-encoding") not in (None, "identity"):
         return response.aiter_bytes() if source.is_async else response.iter_bytes()
     response.is_stream_consumed = True  # as those layers say
     return stream.__aiter__() if source.is_async else iter(stream)
+
+
+def _read_ahead(response: Any) -> bool:
+    """Whether the whole body is there, as a hook or a transport read it: then it can be read again."""
+    try:
+        return response.content is not None
+    except Exception:  # noqa: BLE001 - the HTTP library's, whichever it is: nobody read it, or not to its end
+        return False
 
 
 def _header(message: Any, name: str) -> str | None:

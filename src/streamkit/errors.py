@@ -37,8 +37,17 @@ _STATUS = {
     "api_error": 500,
     "timeout_error": 504,
     "overloaded_error": 529,
+    # Those of Bedrock, whose stream can end with an exception of its own.
+    "validationException": 400,
+    "modelTimeoutException": 408,
+    "modelStreamErrorException": 424,
+    "throttlingException": 429,
+    "internalServerException": 500,
+    "serviceUnavailableException": 503,
 }
-_RETRYABLE = frozenset({"rate_limit_error", "api_error", "timeout_error", "overloaded_error"})
+_RETRYABLE = frozenset({"rate_limit_error", "api_error", "timeout_error", "overloaded_error"}) | frozenset(
+    {name for name in _STATUS if name.endswith("Exception")} - {"validationException"}
+)
 # These hold the request, and with it the API key: they stay out of every pickle.
 _NEVER_PICKLED = frozenset({"request", "response", "result"})
 
