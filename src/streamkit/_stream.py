@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Generic
 
@@ -60,14 +61,16 @@ class BaseStream(Generic[MessageT, OutputT]):
 
         Parsed each time it is asked for. Also `None` without `output_format`.
         """
-        texts = [block for block in self._state.builder.blocks if block.kind == "text"]
-        if self._source.output_format is None or not texts:
+        if self._source.output_format is None:
             return None
-        text = texts[0].snapshot().get("text") or ""
-        try:
-            return jiter.from_json(text.encode("utf-8", "surrogatepass"), partial_mode="trailing-strings")
-        except ValueError:
-            return None
+        blocks = [block for block in self._state.builder.blocks if block.kind == "text"]
+        # A block that is at its end counts if it is whole, as in `parsed_output`; so does, last, all text together.
+        texts = [(block.closed, str(block.snapshot().get("text") or "")) for block in blocks]
+        for whole, text in (*texts, (False, "".join(text for _, text in texts))):
+            with suppress(ValueError):
+                data = text.encode("utf-8", "surrogatepass")
+                return jiter.from_json(data, partial_mode=False if whole else "trailing-strings")
+        return None
 
     @property
     def request_id(self) -> str | None:

@@ -35,6 +35,9 @@ ANSWERS: dict[str, list[tuple[Reply, ...]]] = {
     "Clocks": [(STALLED,)],
     "Structured output": [(Reply.text('{"name": "Thekla", "masts": 3}'),)],
     "Tools and events": [(TIDE,), (BOATS,)],
+    "Tool runner": [
+        (Reply.tool_use("get_tide", {"harbour": "Brest"}, text="Let me see."), Reply.text("6.5 m in Brest."))
+    ],
 }
 
 

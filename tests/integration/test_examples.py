@@ -52,6 +52,14 @@ longest piece: 'hears ' (complete)
 the buffer holds the last answer, 8 pieces; the callback got 16
 the meter counted 16 output tokens in 2 streams
 """,
+    "tool_runner": """\
+Let me look up Brest.
+  (the tool is asked for Brest)
+And Calais.
+  (the tool is asked for Calais)
+High water is at 6.5 m in Brest and at 7.2 m in Calais.
+3 turns, 28 output tokens; the last answer: 'High water is at 6.5 m in Brest and at 7.2 m in Calais.'
+""",
     "async_many": "".join(
         f"{word}: A word that sailors know well. (complete)\n"
         for word in ("ebb", "flood", "neap", "spring", "slack", "bore", "surge", "swell")

@@ -1,0 +1,818 @@
+"""The beta API: each block, delta and field of the SDK's own types, and streams that its middleware splices."""
+
+from __future__ import annotations
+
+import json
+import typing
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from typing import Any
+
+import anthropic
+import pydantic
+import pytest
+from anthropic.types.beta import (
+    BetaContentBlock,
+    BetaMessage,
+    BetaRawContentBlockDelta,
+    BetaRawMessageDeltaEvent,
+    BetaRawMessageStreamEvent,
+)
+
+import streamkit
+from streamkit import StreamAPIError, StreamConnectionError, StreamTruncatedError
+from streamkit.testing import Reply, serve
+from tests.conftest import PARAMS, STOP, client_for, closed, ending, free, opened, run, sdk, start, text
+
+OLD = anthropic.__version__.startswith("0.")
+MODES = ["sync", "asyncio"]
+PLACE = {"cited_text": "Tides", "document_index": 0, "document_title": None, "file_id": None}
+
+
+def result_of(name: str, *contents: Any) -> list[dict[str, Any]]:
+    """A block of a server tool's result for each of these contents."""
+    return [{"type": name, "tool_use_id": "srvtoolu_1", "content": content} for content in contents]
+
+
+def failed(name: str, code: str = "unavailable") -> dict[str, Any]:
+    return {"type": f"{name}_error", "error_code": code}
+
+
+def ran(kind: str, **fields: Any) -> dict[str, Any]:
+    return {"type": kind, "return_code": 0, "stderr": "", **fields}
+
+
+PDF = {"type": "base64", "media_type": "application/pdf", "data": "JVBERg=="}
+PLAIN = {"type": "text", "media_type": "text/plain", "data": "High at noon."}
+EDITED = "text_editor_code_execution"
+REMOVED = [
+    {"type": "tool_removal", "tool": {"type": "tool_reference", "name": "get_tide"}},
+    {"type": "tool_removal", "tool": {"type": "mcp_tool_reference", "name": "get_tide", "server_name": "sea"}},
+    {"type": "tool_addition", "tool": {"type": "mcp_toolset_reference", "server_name": "sea"}},
+]
+
+# Finished blocks by their type; each is streamed with the deltas that the API streams it with.
+BLOCKS: dict[str, list[dict[str, Any]]] = {
+    "text": [
+        {"type": "text", "text": "Tides come twice a day."},
+        {
+            "type": "text",
+            "text": "Cited.",
+            "citations": [
+                {"type": "char_location", **PLACE, "start_char_index": 0, "end_char_index": 5},
+                {"type": "page_location", **PLACE, "start_page_number": 1, "end_page_number": 2},
+                {"type": "content_block_location", **PLACE, "start_block_index": 0, "end_block_index": 1},
+                {
+                    "type": "web_search_result_location",
+                    "cited_text": "Tides",
+                    "encrypted_index": "QQ==",
+                    "title": None,
+                    "url": "https://sea.example/",
+                },
+                {
+                    "type": "search_result_location",
+                    "cited_text": "Tides",
+                    "search_result_index": 0,
+                    "source": "almanac",
+                    "title": "Almanac",
+                    "start_block_index": 0,
+                    "end_block_index": 1,
+                },
+            ],
+        },
+    ],
+    "thinking": [{"type": "thinking", "thinking": "The moon, and the sun.", "signature": "c2ln"}],
+    "redacted_thinking": [{"type": "redacted_thinking", "data": "QUJD"}],
+    "tool_use": [
+        {"type": "tool_use", "id": f"toolu_{at}", "name": "get_tide", "input": {"harbour": "Brest"}, "caller": caller}
+        for at, caller in enumerate(
+            [
+                {"type": "direct"},
+                {"type": "code_execution_20250825", "tool_id": "srvtoolu_1"},
+                {"type": "code_execution_20260120", "tool_id": "srvtoolu_1"},
+            ]
+        )
+    ],
+    "server_tool_use": [
+        {"type": "server_tool_use", "id": f"srvtoolu_{at}", "name": name, "input": {"query": "tide, Brest"}}
+        for at, name in enumerate(["web_search", "web_fetch", "code_execution"])
+    ],
+    "web_search_tool_result": result_of(
+        "web_search_tool_result",
+        [{"type": "web_search_result", "url": "https://sea.example/", "title": "Sea", "encrypted_content": "QQ=="}],
+        failed("web_search_tool_result"),
+    ),
+    "web_fetch_tool_result": result_of(
+        "web_fetch_tool_result",
+        *(
+            {"type": "web_fetch_result", "url": "https://sea.example/", "content": {"type": "document", "source": got}}
+            for got in (PDF, PLAIN)
+        ),
+        failed("web_fetch_tool_result"),
+    ),
+    "advisor_tool_result": result_of(
+        "advisor_tool_result",
+        {"type": "advisor_result", "text": "Look at the moon.", "stop_reason": "end_turn"},
+        {"type": "advisor_redacted_result", "encrypted_content": "QQ=="},
+        failed("advisor_tool_result"),
+    ),
+    "code_execution_tool_result": result_of(
+        "code_execution_tool_result",
+        ran("code_execution_result", stdout="6.5", content=[{"type": "code_execution_output", "file_id": "file_1"}]),
+        ran("encrypted_code_execution_result", encrypted_stdout="QQ==", content=[]),
+        failed("code_execution_tool_result"),
+    ),
+    "bash_code_execution_tool_result": result_of(
+        "bash_code_execution_tool_result",
+        ran(
+            "bash_code_execution_result",
+            stdout="6.5",
+            content=[{"type": "bash_code_execution_output", "file_id": "file_1"}],
+        ),
+        failed("bash_code_execution_tool_result"),
+    ),
+    f"{EDITED}_tool_result": result_of(
+        f"{EDITED}_tool_result",
+        {"type": f"{EDITED}_view_result", "content": "6.5", "file_type": "text", "num_lines": 1},
+        {"type": f"{EDITED}_create_result", "is_file_update": False},
+        {"type": f"{EDITED}_str_replace_result", "lines": ["6.5"], "new_lines": 1},
+        failed(f"{EDITED}_tool_result"),
+    ),
+    "tool_search_tool_result": result_of(
+        "tool_search_tool_result",
+        {
+            "type": "tool_search_tool_search_result",
+            "tool_references": [{"type": "tool_reference", "tool_name": "get_tide"}],
+        },
+        failed("tool_search_tool_result"),
+    ),
+    "mcp_tool_use": [
+        {"type": "mcp_tool_use", "id": "mcptoolu_1", "name": "get_tide", "server_name": "sea", "input": {"at": [1, 2]}}
+    ],
+    "mcp_tool_result": [
+        {"type": "mcp_tool_result", "tool_use_id": "mcptoolu_1", "is_error": False, "content": content}
+        for content in ("6.5", [{"type": "text", "text": "6.5"}])
+    ],
+    "mcp_tool_listing": [
+        {
+            "type": "mcp_tool_listing",
+            "mcp_server_name": "sea",
+            "tools": [{"name": "get_tide", "input_schema": {"type": "object"}}],
+        }
+    ],
+    "container_upload": [{"type": "container_upload", "file_id": "file_1"}],
+    "compaction": [
+        {"type": "compaction", "content": "They spoke of tides."},
+        {"type": "compaction", "content": None, "encrypted_content": "QQ==", "signature": "c2ln"},
+        {"type": "compaction", "content": "They spoke of tides.", "encrypted_content": "QQ==", "tool_changes": REMOVED},
+    ],
+    "fallback": [
+        {
+            "type": "fallback",
+            "from": {"model": "claude-one"},
+            "to": {"model": "claude-two"},
+            "trigger": {"type": "refusal", "category": "bio"},
+        }
+    ],
+}
+COUNTS = {"input_tokens": 5, "output_tokens": 3, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 2}
+SERVED = {"cache_creation": {"ephemeral_1h_input_tokens": 0, "ephemeral_5m_input_tokens": 0}, **COUNTS}
+# What the last `message_delta` of such a message says, beside its stop reason.
+LAST_DELTA = {
+    "container": {
+        "id": "container_1",
+        "expires_at": "2030-01-01T00:00:00Z",
+        "skills": [
+            {"type": "anthropic", "skill_id": "pptx", "version": "1"},
+            {"type": "custom", "skill_id": "skill_1", "version": "2"},
+        ],
+    },
+    "stop_details": {"type": "refusal", "category": "bio", "explanation": "No.", "recommended_model": None},
+}
+LAST_USAGE = {
+    "input_tokens": 12,
+    "cache_creation_input_tokens": 4,
+    "cache_read_input_tokens": 6,
+    "server_tool_use": {"web_search_requests": 1, "web_fetch_requests": 2},
+    "output_tokens_details": {"thinking_tokens": 3},
+    "fallback_credit": {"status": {"type": "not_applied", "reason": "expired", "remove_to_redeem": None}},
+    "iterations": [
+        {"type": "message", "model": "claude-one", **SERVED},
+        {"type": "compaction", **SERVED},
+        {"type": "advisor_message", "model": "claude-two", **SERVED},
+        {"type": "fallback_message", "model": "claude-two", **SERVED},
+    ],
+}
+LAST_FIELDS = {
+    "context_management": {
+        "applied_edits": [
+            {"type": "clear_tool_uses_20250919", "cleared_input_tokens": 9, "cleared_tool_uses": 1},
+            {"type": "clear_thinking_20251015", "cleared_input_tokens": 9, "cleared_thinking_turns": 1},
+        ]
+    },
+    "input_transformations": [
+        {"type": kind, "path": "messages.1.content.0", "reason": "model_binding_mismatch"}
+        for kind in ("thinking_dropped", "thinking_mismatch_allowed")
+    ],
+}
+FIRST = {
+    "diagnostics": {"cache_miss_reason": {"type": "model_changed", "cache_missed_input_tokens": 7}},
+    "container": {"id": "container_0", "expires_at": "2030-01-01T00:00:00Z"},
+    "stop_details": None,
+    **LAST_FIELDS,
+}
+FIRST_USAGE = {
+    "input_tokens": 9,
+    "output_tokens": 1,
+    "service_tier": "standard",
+    "speed": "fast",
+    "inference_geo": "eu",
+    "cache_creation": SERVED["cache_creation"],
+}
+
+
+def last(stop_reason: str = "end_turn") -> dict[str, Any]:
+    """A `message_delta` with every field that one can have."""
+    event = ending(stop_reason, **LAST_USAGE)
+    return {**event, "delta": {**event["delta"], **LAST_DELTA}, **LAST_FIELDS}
+
+
+REDEEMED = {**last(), "usage": {**LAST_USAGE, "fallback_credit": {"status": {"type": "redeemed"}}, "output_tokens": 9}}
+FIELDS = Reply.events(
+    start(usage=FIRST_USAGE, **FIRST), opened(), text("Hi."), closed(), ending(None, 2), REDEEMED, last(), STOP
+)
+REPLIES = {"message fields": FIELDS, **{kind: Reply.blocks(*blocks) for kind, blocks in BLOCKS.items()}}
+
+# Types that the SDK has and these replies do not, and why.
+LEFT_OUT = {
+    "tool_definition": "a tool as a request defines it, within a change of tools: plain data that is handed on whole",
+    **dict.fromkeys(
+        ("system_changed", "tools_changed", "messages_changed", "previous_message_not_found", "unavailable"),
+        "another reason for a cache miss, of which one is enough: it comes whole, within `message_start`",
+    ),
+}
+
+
+def events_of(reply: Reply) -> Iterator[dict[str, Any]]:
+    for frame in reply.frames:
+        yield json.loads(frame.split(b"data: ", 1)[1])
+
+
+def said(value: Any, *, names: bool = False) -> set[str]:
+    """Each `type` within a value; with `names`, the name of each field."""
+    if isinstance(value, list):
+        return set().union(*(said(item, names=names) for item in value))
+    if not isinstance(value, dict):
+        return set()
+    found = set(value) if names else {value["type"]} if isinstance(value.get("type"), str) else set()
+    return found.union(*(said(item, names=names) for item in value.values()))
+
+
+def models(annotation: Any) -> Iterator[Any]:
+    """The SDK's models within an annotation, and those within them, but for what is left out."""
+    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+        if set(kinds(annotation)) & set(LEFT_OUT):
+            return
+        yield annotation
+        for field in annotation.model_fields.values():
+            yield from models(field.annotation)
+    for inner in typing.get_args(annotation):
+        yield from models(inner)
+
+
+def kinds(model: Any) -> tuple[str, ...]:
+    field = model.model_fields.get("type")
+    return () if field is None else tuple(kind for kind in typing.get_args(field.annotation) if isinstance(kind, str))
+
+
+def members(union: Any) -> dict[str, Any]:
+    return {kind: model for model in typing.get_args(typing.get_args(union)[0]) for kind in kinds(model)}
+
+
+UNIONS = (BetaRawMessageStreamEvent, BetaRawContentBlockDelta, BetaContentBlock, BetaMessage)
+
+
+@pytest.mark.skipif(OLD, reason="the tables are those of newer SDKs, which know all that older ones do")
+class TestNothingNewIsMissed:
+    """A type or field that a new SDK brings has to be added to the tables above, or left out with a reason."""
+
+    def test_types(self) -> None:
+        known = {kind for union in UNIONS for model in models(union) for kind in kinds(model)}
+        tried = set().union(*(said(event) for reply in REPLIES.values() for event in events_of(reply)))
+        assert known - tried == set()
+        assert set(LEFT_OUT).isdisjoint(tried)
+        assert {*members(BetaRawContentBlockDelta), *members(BetaContentBlock)} <= tried
+
+    def test_fields_of_the_message(self) -> None:
+        events = list(events_of(FIELDS))
+        delta_model, usage_model = (
+            BetaRawMessageDeltaEvent.model_fields[name].annotation for name in ("delta", "usage")
+        )
+        for model in (BetaMessage, *models(BetaMessage.model_fields["usage"].annotation)):
+            assert set(model.model_fields) - said(events, names=True) == set(), model
+        for event in (events[-2], events[-3]):
+            assert set(BetaRawMessageDeltaEvent.model_fields) == set(event)
+            assert set(delta_model.model_fields) == set(event["delta"])
+            assert set(usage_model.model_fields) == set(event["usage"])
+
+    @pytest.mark.parametrize("kind", BLOCKS)
+    def test_the_blocks_are_such_as_the_sdk_expects(self, kind: str) -> None:
+        for block in BLOCKS[kind]:
+            assert block["type"] == kind
+            members(BetaContentBlock)[kind].model_validate(block, strict=True)
+
+
+# What older SDKs do not accumulate; None is what they set and newer ones leave out.
+NOT_IN_OLD = {"stop_details", "output_tokens_details", "container", "encrypted_content", "context_management"}
+NOT_IN_OLD |= {"fallback_credit", "input_transformations"}
+
+
+def plain(value: Any) -> Any:
+    """A message as JSON, as it can be compared in this SDK."""
+    if isinstance(value, pydantic.BaseModel):
+        value = value.to_dict(mode="json", warnings=False)
+    if not OLD:
+        return value
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {name: plain(item) for name, item in value.items() if item is not None and name not in NOT_IN_OLD}
+
+
+async def by_sdk(mode: str, resource: Any, **params: Any) -> tuple[Any, list[Any]]:
+    """The final message of the SDK's helper, and what its raw iterator yields."""
+    if mode == "sync":
+        with resource.stream(**params) as helper, resource.create(**params, stream=True) as raw:
+            return plain(helper.get_final_message()), list(raw)
+    async with resource.stream(**params) as helper, await resource.create(**params, stream=True) as raw:
+        return plain(await helper.get_final_message()), [event async for event in raw]
+
+
+async def read(mode: str, stream: Any) -> list[Any]:
+    if mode == "sync":
+        with stream:
+            return list(stream)
+    async with stream:
+        return [item async for item in stream]
+
+
+async def given(mode: str, value: Any) -> Any:
+    return value if mode == "sync" else await value
+
+
+def old_sdk_lacks(kind: str) -> bool:
+    return kind in BLOCKS and kind not in members(BetaContentBlock)
+
+
+@pytest.mark.parametrize("kind", REPLIES)
+@pytest.mark.parametrize("mode", MODES)
+def test_the_message_and_the_events_are_those_of_the_sdk(mode: str, kind: str) -> None:
+    if old_sdk_lacks(kind):
+        pytest.skip("this SDK does not know the block")
+
+    async def main() -> None:
+        with serve(REPLIES[kind], repeat=True) as server:
+            async with client_for(mode, server) as client:
+                resource = client.beta.messages
+                message, events = await by_sdk(mode, resource, **PARAMS)
+                text, ours = streamkit.stream_text(resource, **PARAMS), streamkit.stream_events(resource, **PARAMS)
+                pieces = await read(mode, text)
+                assert await read(mode, ours) == events
+                collected = await given(mode, streamkit.collect(resource, **PARAMS))
+                for result in (text.result, ours.result, collected):
+                    assert plain(result.message) == message
+                    assert type(result.message) is BetaMessage
+                    assert (result.ok, result.text) == (True, "".join(pieces))
+                    assert plain(result.usage) == message["usage"]
+                whole = await given(mode, streamkit.streamed(resource.create)(**PARAMS))
+                assert plain(whole) == message
+                # The other way in, by the SDK's own iterator.
+                if mode == "sync":
+                    with resource.stream(**PARAMS) as helper:
+                        assert plain(streamkit.collect(helper).message) == message
+                else:
+                    async with resource.stream(**PARAMS) as helper:
+                        assert plain((await streamkit.collect(helper)).message) == message
+
+    run(mode, main)
+
+
+def test_every_field_reaches_the_result() -> None:
+    with serve(FIELDS) as server:
+        result = streamkit.collect(sdk(server).beta.messages, **PARAMS)
+    message = result.message.to_dict(mode="json", warnings=False)
+    usage = result.usage.to_dict(mode="json", warnings=False)
+    if OLD:  # adds what it has a field for and did not come
+        usage["iterations"] = [{k: v for k, v in entry.items() if v is not None} for entry in usage["iterations"]]
+    assert {name: message[name] for name in LAST_FIELDS} == LAST_FIELDS
+    assert {name: message[name] for name in LAST_DELTA} == LAST_DELTA
+    assert {name: usage[name] for name in LAST_USAGE} == LAST_USAGE
+    assert message["diagnostics"] == FIRST["diagnostics"]
+    assert (usage["service_tier"], usage["output_tokens"]) == ("standard", 7)
+
+
+# One of each, which is a message that no model would give.
+ALL = Reply.blocks(*(blocks[-1] for kind, blocks in BLOCKS.items() if not old_sdk_lacks(kind)))
+
+
+@pytest.mark.parametrize("way", ["by bytes", "by events"])
+def test_cut_anywhere_the_message_is_as_far_as_the_sdk_has_it(way: str) -> None:
+    counts = range(3, len(ALL.frames))  # from the first block on, up to the `message_delta`
+    with serve(*(ALL.cut(after_events=count) for count in counts for _ in range(2))) as server:
+        resource = sdk(server).beta.messages
+        for count in counts:
+            with resource.stream(**PARAMS) as helper:
+                message = plain(helper.get_final_message())  # the SDK says nothing of the rest
+            if way == "by bytes":
+                result = streamkit.collect(resource, on_error="return", retries=0, **PARAMS)
+            else:
+                with resource.stream(**PARAMS) as helper:
+                    result = streamkit.collect(helper, on_error="return")
+            if count == counts[-1]:
+                assert result.ok
+            else:
+                assert isinstance(result.error, StreamTruncatedError)
+            assert plain(result.message) == message, ALL.frames[count - 1]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_other_endings(mode: str) -> None:
+    """After a compaction and a tool use of an MCP server, within the text."""
+    reply = Reply.blocks(BLOCKS["compaction"][0], BLOCKS["mcp_tool_use"][0], {"type": "text", "text": "One two"})
+    at = len(reply.frames) - 4
+
+    async def main() -> None:
+        with serve(reply.error("overloaded_error", after_events=at), reply.reset(after_events=at), reply) as server:
+            async with client_for(mode, server) as client:
+                results = []
+                for _ in range(2):
+                    found = streamkit.collect(client.beta.messages, on_error="return", **PARAMS)
+                    results.append(await given(mode, found))
+                stream = streamkit.stream_text(client.beta.messages, **PARAMS)
+                if mode == "sync":
+                    with stream:
+                        assert next(stream) == "One "
+                    free(client)
+                else:
+                    async with stream:
+                        assert await stream.__anext__() == "One "
+                    free(client)
+                results.append(stream.result)
+        assert [(type(result.error), result.status) for result in results] == [
+            (StreamAPIError, "failed"),
+            (StreamConnectionError, "disconnected"),
+            (type(None), "interrupted"),
+        ]
+        for result in results:
+            assert [block.type for block in result.message.content] == ["compaction", "mcp_tool_use", "text"]
+            assert result.message.content[0].content == "They spoke of tides."
+            assert result.message.content[1].input == {"at": [1, 2]}
+            assert result.text == "One "
+
+    run(mode, main)
+
+
+# The SDK's middleware asks another model where one refuses, and splices what that one says onto the open stream.
+
+ONE, TWO = "claude-one", "claude-two"
+SAID = ["Tides ", "come ", "from ", "the moon."]
+# The seam is a block of another kind between two texts, which the separator stands for.
+AFTER_SEAM = ["\n\nfrom ", "the moon."]
+
+
+def refusing(*pieces: str, prefill: bool = False) -> Reply:
+    """A model that refuses, after these pieces of text."""
+    details = {"type": "refusal", "category": "bio", "fallback_credit_token": "made-up-token"}
+    event = ending("refusal", 2)
+    event["delta"]["stop_details"] = {**details, "fallback_has_prefill_claim": prefill}
+    block = [opened(), *map(text, pieces), closed()] if pieces else []
+    return Reply.events(start(model=ONE), *block, event, STOP)
+
+
+def serving(*pieces: str) -> Reply:
+    return Reply.events(start(model=TWO), opened(), *map(text, pieces), closed(), ending(), STOP)
+
+
+SPLICED = {
+    "before any text": (refusing(), serving(*SAID), SAID, ["fallback", "text"]),
+    "within the text": (
+        refusing(*SAID[:2], prefill=True),
+        serving(*SAID[2:]),
+        [*SAID[:2], *AFTER_SEAM],
+        ["text", "fallback", "text"],
+    ),
+    "and begins anew": (
+        refusing(*SAID[:2]),
+        serving(*SAID),
+        [*SAID[:2], f"\n\n{SAID[0]}", *SAID[1:]],
+        ["text", "fallback", "text"],
+    ),
+}
+
+
+def with_fallbacks(mode: str, server: Any) -> Any:
+    if OLD:
+        pytest.skip("this SDK has no middleware")
+    return client_for(mode, server, middleware=[anthropic.BetaRefusalFallbackMiddleware([{"model": TWO}])])
+
+
+async def through(mode: str, function: str, resource: Any, **options: Any) -> Any:
+    """What a function's stream ended as; a message for `streamed`."""
+    if function == "streamed":
+        return await given(mode, streamkit.streamed(resource.create, **options)(**{**PARAMS, "model": ONE}))
+    params = {**PARAMS, "model": ONE, **options}
+    if function == "collect":
+        return await given(mode, streamkit.collect(resource, **params))
+    stream = getattr(streamkit, function)(resource, **params)
+    await read(mode, stream)
+    return stream.result
+
+
+@pytest.mark.parametrize("name", SPLICED)
+@pytest.mark.parametrize("mode", MODES)
+def test_another_model_takes_over_within_one_stream(mode: str, name: str) -> None:
+    first, second, pieces, types = SPLICED[name]
+
+    async def main() -> None:
+        with serve(*(first, second) * 6) as server:
+            async with with_fallbacks(mode, server) as client:
+                resource = client.beta.messages
+                message, events = await by_sdk_spliced(mode, resource)
+                sink = streamkit.BufferSink()
+                stream = streamkit.stream_text(resource, sinks=sink, **{**PARAMS, "model": ONE})
+                assert await read(mode, stream) == list(sink.chunks) == pieces
+                theirs = streamkit.stream_events(resource, **{**PARAMS, "model": ONE})
+                assert await read(mode, theirs) == events
+                for result in (stream.result, theirs.result, await through(mode, "collect", resource)):
+                    assert plain(result.message) == message
+                    assert (result.ok, result.text, result.attempts) == (True, "".join(pieces), 1)
+                    assert [block.type for block in result.message.content] == types
+                    seam = result.message.content[types.index("fallback")]
+                    assert (seam.from_.model, seam.to.model, result.message.model) == (ONE, TWO, TWO)
+                    assert [(entry.type, entry.model) for entry in result.usage.iterations] == [
+                        ("message", ONE),
+                        ("fallback_message", TWO),
+                    ]
+                assert plain(await through(mode, "streamed", resource)) == message
+                free(client)
+            assert [request.json["model"] for request in server.requests] == [ONE, TWO] * 6
+
+    run(mode, main)
+
+
+async def by_sdk_spliced(mode: str, resource: Any) -> tuple[Any, list[Any]]:
+    """One after the other: each needs two replies of the server's."""
+    params = {**PARAMS, "model": ONE}
+    if mode == "sync":
+        with resource.stream(**params) as helper:
+            message = plain(helper.get_final_message())
+        return message, list(resource.create(**params, stream=True))
+    async with resource.stream(**params) as helper:
+        message = plain(await helper.get_final_message())
+    return message, [event async for event in await resource.create(**params, stream=True)]
+
+
+MIDWAY = refusing(*SAID[:2], prefill=True)
+BROKEN = {
+    # the replies, the text, the status, the blocks
+    "the first is cut": ([MIDWAY.cut(after_events=4)], SAID[:2], StreamTruncatedError, ["text"]),
+    "the first is reset": ([MIDWAY.reset(after_events=4)], SAID[:2], StreamConnectionError, ["text"]),
+    "the second is cut": (
+        [MIDWAY, serving(*SAID[2:]).cut(after_events=3)],
+        [*SAID[:2], AFTER_SEAM[0]],
+        StreamTruncatedError,
+        ["text", "fallback", "text"],
+    ),
+    "the second fails": (
+        [MIDWAY, serving(*SAID[2:]).error("overloaded_error", after_events=3)],
+        [*SAID[:2], AFTER_SEAM[0]],
+        StreamAPIError,
+        ["text", "fallback", "text"],
+    ),
+    "the second is refused": ([MIDWAY, Reply.http_error(429)], SAID[:2], type(None), ["text"]),
+    "both refuse": ([MIDWAY, refusing("No.")], [*SAID[:2], "\n\nNo."], type(None), ["text", "fallback", "text"]),
+}
+
+
+@pytest.mark.parametrize("function", ["stream_text", "stream_events", "collect", "streamed"])
+@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_spliced_stream_that_ends_early(mode: str, name: str, function: str) -> None:
+    replies, pieces, kind, types = BROKEN[name]
+
+    async def main() -> None:
+        sink = streamkit.BufferSink()
+        with serve(*replies) as server:
+            async with with_fallbacks(mode, server) as client:
+                if kind is type(None):
+                    message = await through(mode, function, client.beta.messages, sinks=sink)
+                else:
+                    with pytest.raises(kind):
+                        await through(mode, function, client.beta.messages, sinks=sink)
+                free(client)
+            assert len(server.requests) == len(replies), "after its content a stream is never repeated"
+        result = sink.result
+        assert result is not None
+        assert (result.text, type(result.error)) == ("".join(pieces), kind)
+        assert [block.type for block in result.message.content] == types
+        if kind is type(None):
+            assert (result.status, result.ok, result.stop_reason) == ("complete", False, "refusal")
+            assert message.stop_reason == "refusal"
+
+    run(mode, main)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_spliced_stream_is_left(mode: str) -> None:
+    async def main() -> None:
+        with serve(MIDWAY, serving(*SAID[2:]).stall(after_events=3, pings=0.02), MIDWAY, serving(*SAID[2:])) as server:
+            async with with_fallbacks(mode, server) as client:
+                stream = streamkit.stream_text(client.beta.messages, total_timeout=10, **{**PARAMS, "model": ONE})
+                pieces = []
+                if mode == "sync":
+                    with stream:
+                        for piece in stream:
+                            pieces.append(piece)
+                            if piece == AFTER_SEAM[0]:
+                                stream.cancel()
+                else:
+                    async with stream:
+                        async for piece in stream:
+                            pieces.append(piece)
+                            if piece == AFTER_SEAM[0]:
+                                stream.cancel()
+                assert (pieces, stream.status, stream.result.error) == ([*SAID[:2], AFTER_SEAM[0]], "interrupted", None)
+                free(client)
+                left = streamkit.stream_text(client.beta.messages, **{**PARAMS, "model": ONE})
+                if mode == "sync":
+                    with left:
+                        assert next(left) == SAID[0]
+                else:
+                    async with left:
+                        assert await left.__anext__() == SAID[0]
+                assert left.status == "interrupted"
+                free(client)
+
+    run(mode, main)
+
+
+def test_a_first_model_that_fails_before_its_content_is_asked_again() -> None:
+    with serve(MIDWAY.cut(after_events=1), MIDWAY, serving(*SAID[2:])) as server:
+        if OLD:
+            pytest.skip("this SDK has no middleware")
+        client = sdk(server, middleware=[anthropic.BetaRefusalFallbackMiddleware([{"model": TWO}])])
+        result = streamkit.collect(client.beta.messages, retries=1, **{**PARAMS, "model": ONE})
+    assert (result.text, result.attempts, result.ok) == ("".join([*SAID[:2], *AFTER_SEAM]), 2, True)
+
+
+# The tool runner: it opens the stream of each turn, hands it out, and takes its final message from it afterwards.
+
+TIDE = {"harbour": "Brest"}
+TURNS = (Reply.tool_use("tide", TIDE, text="Let me see."), Reply.tool_use("tide", TIDE), Reply.text("High at noon."))
+
+
+class Runner:
+    """A tool runner of either kind with one tool, and how its turns are read."""
+
+    def __init__(self, mode: str, client: Any, **options: Any) -> None:
+        self.asked: list[str] = []
+        self.mode = mode
+
+        def tide(harbour: str) -> str:
+            """When the tide is high."""
+            self.asked.append(harbour)
+            return "noon"
+
+        async def tide_async(harbour: str) -> str:
+            """When the tide is high."""
+            return tide(harbour)
+
+        tool = anthropic.beta_tool(tide) if mode == "sync" else anthropic.beta_async_tool(name="tide")(tide_async)
+        self.runner = client.beta.messages.tool_runner(**PARAMS, tools=[tool], stream=True, **options)
+
+    async def turns(self) -> AsyncIterator[Any]:
+        if self.mode == "sync":
+            for turn in self.runner:
+                yield turn
+        else:
+            async for turn in self.runner:
+                yield turn
+
+    async def last(self) -> Any:
+        return await given(self.mode, self.runner.until_done())
+
+
+@pytest.mark.parametrize("eagerly", [False, True], ids=["", "eagerly"])
+@pytest.mark.parametrize("function", ["stream_text", "stream_events", "collect"])
+@pytest.mark.parametrize("mode", MODES)
+def test_all_turns_of_a_tool_runner_through_the_same_sinks(mode: str, function: str, eagerly: bool) -> None:
+    if OLD and eagerly:
+        pytest.skip("this SDK runs tools between the turns only")
+    options = {"run_tools_eagerly": True} if eagerly else {}
+
+    async def main() -> None:
+        said, seen, meter, buffer = [], [], streamkit.UsageMeter(), streamkit.BufferSink()
+        sinks = [buffer, meter, streamkit.CallbackSink(on_text=said.append, on_event=seen.append)]
+        with serve(*TURNS) as server:
+            async with client_for(mode, server) as client:
+                runner = Runner(mode, client, **options)
+                results = []
+                async for turn in runner.turns():
+                    if function == "collect":
+                        results.append(await given(mode, streamkit.collect(turn, sinks=sinks)))
+                    else:
+                        stream = getattr(streamkit, function)(turn, sinks=sinks)
+                        await read(mode, stream)
+                        results.append(stream.result)
+                    assert buffer.text == results[-1].text, "a sink is free again when its stream is over"
+                    assert len(runner.asked) == min(len(results) - (not eagerly), 2)
+                last = await runner.last()
+                assert plain(last) == plain(results[-1].message)
+                free(client)
+            assert len(server.requests) == len(TURNS)
+        assert runner.asked == ["Brest", "Brest"]
+        assert [result.stop_reason for result in results] == ["tool_use", "tool_use", "end_turn"]
+        assert said == ["Let ", "me ", "see.", "High ", "at ", "noon."]
+        assert [event.type for event in seen].count("message_start") == len(TURNS)
+        assert meter.total.streams == len(TURNS)
+        assert meter.total.output_tokens == sum(result.usage.output_tokens for result in results)
+        assert meter.total.input_tokens == 10 * len(TURNS)
+
+    run(mode, main)
+
+
+TOOL_CUT = TURNS[0].cut(after_events=len(TURNS[0].frames) - 3)
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (TOOL_CUT, StreamTruncatedError),
+        (replace(TOOL_CUT, ending="reset"), StreamConnectionError),
+        (TURNS[0].error("overloaded_error", after_events=len(TURNS[0].frames) - 3), StreamAPIError),
+    ],
+    ids=["cut", "reset", "error"],
+)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_turn_that_breaks_off_ends_the_tool_runner_s_loop(mode: str, reply: Reply, kind: type) -> None:
+    async def main() -> None:
+        meter = streamkit.UsageMeter()
+        with serve(TURNS[1], reply, TURNS[2]) as server:
+            async with client_for(mode, server) as client:
+                runner = Runner(mode, client)
+                with pytest.raises(kind) as caught:  # noqa: PT012 - the loop around it is what ends
+                    async for turn in runner.turns():
+                        await given(mode, streamkit.collect(turn, sinks=meter))
+                free(client)
+            assert len(server.requests) == 2
+        assert runner.asked == ["Brest"], "only what the first turn asked for"
+        assert caught.value.result.text == "Let me see."
+        assert (meter.total.streams, meter.total.not_final) == (2, 1)
+
+    run(mode, main)
+
+
+@pytest.mark.parametrize("function", ["stream_text", "stream_events", "collect"])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_thread_of_messages_follows_what_was_read(mode: str, function: str) -> None:
+    """Its `stream()` gives a manager that is not entered yet."""
+    if not hasattr(anthropic.resources.beta.messages.Messages, "thread"):
+        pytest.skip("this SDK has no threads")
+    replies = (Reply.text("Tides."), Reply.text("The moon."), Reply.text("And the sun."), Reply.text("Yes."))
+
+    async def main() -> None:
+        with serve(replies[0], replies[1].cut(after_events=4), replies[2], replies[3]) as server:
+            async with client_for(mode, server) as client:
+                thread = client.beta.messages.thread(model=PARAMS["model"], max_tokens=100)
+
+                def ask(question: str) -> Any:
+                    return thread.stream({"role": "user", "content": question})
+
+                if function == "collect":
+                    result = await given(mode, streamkit.collect(ask("What comes twice?")))
+                else:
+                    stream = getattr(streamkit, function)(ask("What comes twice?"))
+                    await read(mode, stream)
+                    result = stream.result
+                assert (result.ok, result.text) == (True, "Tides.")
+                cut = await given(mode, streamkit.collect(ask("Why?"), on_error="return"))
+                assert (cut.status, cut.text) == ("disconnected", "The ")
+                left = streamkit.stream_text(ask("Go on."))
+                if mode == "sync":
+                    with left:
+                        next(left)
+                else:
+                    async with left:
+                        await left.__anext__()
+                assert (left.status, left.text) == ("interrupted", "And ")
+                assert (await given(mode, streamkit.collect(ask("Sure?")))).ok, "the thread is free for another turn"
+            sent = server.requests[-1].json["messages"]
+        assert [message["role"] for message in sent] == ["user", "assistant"] * 3 + ["user"]
+        assert [message["content"][0]["text"].strip() for message in sent if message["role"] == "assistant"] == [
+            "Tides.",
+            "The",
+            "And",
+        ]
+
+    run(mode, main)
