@@ -87,6 +87,8 @@ class Waker:
         if self.reason is None and not self.over:
             self.reason = reason
             if self._response is not None:
+                if reason == "cancel":
+                    _close_span(self._response)
                 _shut_down(self._response)
 
 
@@ -117,6 +119,13 @@ def _shut_down(response: Any) -> None:
                 same.shutdown(socket.SHUT_RDWR)
     except OSError:
         pass  # closed already: the reader is awake
+
+
+def _close_span(response: Any) -> None:
+    """Tell who traces the response that it is being closed, before the reader meets what looks like an error."""
+    observer = getattr(getattr(response, "stream", None), "stream_observer", None)
+    if observer is not None:
+        observer.end("closed")
 
 
 # Interrupts are harmless to it, in whatever bytecode: it is all C.

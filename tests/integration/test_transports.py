@@ -1,8 +1,7 @@
-"""Ways to the API that a client may take: traced, through aiohttp, and stand-ins for the SDK's streams."""
+"""Ways to the API that a client may take: through aiohttp, and stand-ins for the SDK's streams."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import anthropic
@@ -11,59 +10,9 @@ import pytest
 
 import streamkit
 from streamkit.testing import Reply, record, serve
-from tests.conftest import PARAMS, async_sdk, sdk
+from tests.conftest import PARAMS, sdk
 
 REPLY = Reply.text(["One ", "two ", "three"])
-
-
-@pytest.fixture
-def spans() -> Iterator[Any]:
-    """The spans that are recorded, by a real provider that only this test's client is given."""
-    if not hasattr(anthropic, "OpenTelemetryOptions"):
-        pytest.skip("this SDK makes no spans")
-    trace = pytest.importorskip("opentelemetry.sdk.trace", reason="the OpenTelemetry SDK is not installed")
-    export = pytest.importorskip("opentelemetry.sdk.trace.export")
-    memory = pytest.importorskip("opentelemetry.sdk.trace.export.in_memory_span_exporter")
-    exporter = memory.InMemorySpanExporter()
-    provider = trace.TracerProvider()
-    provider.add_span_processor(export.SimpleSpanProcessor(exporter))
-    yield provider, exporter
-    provider.shutdown()
-
-
-def finished(exporter: Any) -> Any:
-    (span,) = exporter.get_finished_spans()
-    exporter.clear()
-    return span
-
-
-# What differs from one call to the next.
-ITS_OWN = {"url.full", "server.port", "anthropic.request.id", "gen_ai.response.time_to_first_chunk"}
-
-
-def test_a_traced_stream_gives_the_span_that_the_sdk_gives(spans: Any) -> None:
-    provider, exporter = spans
-    with serve(REPLY, repeat=True) as server:
-        client = sdk(server, open_telemetry={"tracer_provider": provider})
-        with client.messages.stream(**PARAMS) as stream:
-            stream.until_done()
-        theirs = finished(exporter)
-        assert list(streamkit.stream_text(client, **PARAMS)) == ["One ", "two ", "three"]
-        ours = finished(exporter)
-    assert ours.status.status_code == theirs.status.status_code
-    assert set(ours.attributes) == set(theirs.attributes)
-    assert {k: v for k, v in ours.attributes.items() if k not in ITS_OWN} == {
-        k: v for k, v in theirs.attributes.items() if k not in ITS_OWN
-    }
-
-
-def test_the_span_of_a_cut_stream_is_an_error(spans: Any) -> None:
-    provider, exporter = spans
-    with serve(REPLY.cut(after_events=4)) as server:
-        client = sdk(server, open_telemetry={"tracer_provider": provider})
-        result = streamkit.collect(client, on_error="return", **PARAMS)
-    assert (result.status, result.text) == ("disconnected", "One ")
-    assert finished(exporter).status.status_code.name == "ERROR"
 
 
 def test_through_aiohttp_which_offers_no_socket() -> None:
@@ -122,17 +71,3 @@ def test_recording_a_helper_stream_keeps_the_api_s_own_events(tmp_path: Any) -> 
     assert b"snapshot" not in body
     with serve(Reply.recorded(body)) as server:
         assert streamkit.collect(sdk(server), **PARAMS).text == "One two three"
-
-
-def test_a_gzipped_body_is_decoded() -> None:
-    import gzip
-
-    packed = Reply.recorded(gzip.compress(REPLY.body), chunk_sizes=[7], headers={"content-encoding": "gzip"})
-    with serve(packed, packed) as server:
-        assert streamkit.collect(sdk(server), **PARAMS).text == "One two three"
-
-        async def main() -> str:
-            async with async_sdk(server) as client:
-                return (await streamkit.collect(client, **PARAMS)).text
-
-        assert anyio.run(main) == "One two three"
