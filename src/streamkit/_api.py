@@ -1,13 +1,10 @@
 """The four functions: what was handed in becomes a stream."""
 
-# Without `output_format` its type variable is not solved, and takes its default, `None`: what is meant.
-# pyright: reportInvalidTypeVarUse=false
-
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Literal, TypeAlias, TypeVar, overload
 
 from anthropic.types import Message, RawMessageStreamEvent
@@ -17,16 +14,16 @@ from typing_extensions import Unpack
 from ._async import AsyncBaseStream, AsyncEventStream, AsyncTextStream
 from ._params import (
     AsyncBetaOpened,
-    AsyncBetaSource,
+    AsyncBetaResource,
     AsyncOpened,
     AsyncSource,
+    BetaResource,
     BetaStreamParams,
     OpenOptions,
     OutputT,
     StreamOptions,
     StreamParams,
     SyncBetaOpened,
-    SyncBetaSource,
     SyncOpened,
     SyncSource,
 )
@@ -37,25 +34,22 @@ from ._sync import EventStream, SyncStream, TextStream
 from .errors import StreamError
 
 Choice: TypeAlias = Literal["raise", "return"]
-CreateT = TypeVar("CreateT", bound=Callable[..., Any])
+Created: TypeAlias = Message | BetaMessage
+CreateT = TypeVar("CreateT", bound=Callable[..., Created | Awaitable[Created]])
 _OPTIONS = Options.__slots__
 
 
 @overload
-def stream_text(
-    source: SyncSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[StreamParams]
-) -> TextStream[Message, OutputT]: ...
+def stream_text(source: SyncSource, **params: Unpack[StreamParams[OutputT]]) -> TextStream[Message, OutputT]: ...
+@overload
+def stream_text(source: AsyncSource, **params: Unpack[StreamParams[OutputT]]) -> AsyncTextStream[Message, OutputT]: ...
 @overload
 def stream_text(
-    source: AsyncSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[StreamParams]
-) -> AsyncTextStream[Message, OutputT]: ...
-@overload
-def stream_text(
-    source: SyncBetaSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[BetaStreamParams]
+    source: BetaResource, **params: Unpack[BetaStreamParams[OutputT]]
 ) -> TextStream[BetaMessage, OutputT]: ...
 @overload
 def stream_text(
-    source: AsyncBetaSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[BetaStreamParams]
+    source: AsyncBetaResource, **params: Unpack[BetaStreamParams[OutputT]]
 ) -> AsyncTextStream[BetaMessage, OutputT]: ...
 @overload
 def stream_text(source: SyncOpened, **options: Unpack[StreamOptions]) -> TextStream[Message]: ...
@@ -80,19 +74,19 @@ def stream_text(source: Any, **params: Any) -> Any:
 
 @overload
 def stream_events(
-    source: SyncSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[StreamParams]
+    source: SyncSource, **params: Unpack[StreamParams[OutputT]]
 ) -> EventStream[RawMessageStreamEvent, Message, OutputT]: ...
 @overload
 def stream_events(
-    source: AsyncSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[StreamParams]
+    source: AsyncSource, **params: Unpack[StreamParams[OutputT]]
 ) -> AsyncEventStream[RawMessageStreamEvent, Message, OutputT]: ...
 @overload
 def stream_events(
-    source: SyncBetaSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[BetaStreamParams]
+    source: BetaResource, **params: Unpack[BetaStreamParams[OutputT]]
 ) -> EventStream[BetaRawMessageStreamEvent, BetaMessage, OutputT]: ...
 @overload
 def stream_events(
-    source: AsyncBetaSource, *, output_format: type[OutputT] | None = ..., **params: Unpack[BetaStreamParams]
+    source: AsyncBetaResource, **params: Unpack[BetaStreamParams[OutputT]]
 ) -> AsyncEventStream[BetaRawMessageStreamEvent, BetaMessage, OutputT]: ...
 @overload
 def stream_events(
@@ -125,33 +119,29 @@ def collect(
     *,
     on_error: Choice = ...,
     on_interrupt: Choice = ...,
-    output_format: type[OutputT] | None = ...,
-    **params: Unpack[StreamParams],
+    **params: Unpack[StreamParams[OutputT]],
 ) -> StreamResult[Message, OutputT]: ...
 @overload
 def collect(
     source: AsyncSource,
     *,
     on_error: Choice = ...,
-    output_format: type[OutputT] | None = ...,
-    **params: Unpack[StreamParams],
+    **params: Unpack[StreamParams[OutputT]],
 ) -> Coroutine[Any, Any, StreamResult[Message, OutputT]]: ...
 @overload
 def collect(
-    source: SyncBetaSource,
+    source: BetaResource,
     *,
     on_error: Choice = ...,
     on_interrupt: Choice = ...,
-    output_format: type[OutputT] | None = ...,
-    **params: Unpack[BetaStreamParams],
+    **params: Unpack[BetaStreamParams[OutputT]],
 ) -> StreamResult[BetaMessage, OutputT]: ...
 @overload
 def collect(
-    source: AsyncBetaSource,
+    source: AsyncBetaResource,
     *,
     on_error: Choice = ...,
-    output_format: type[OutputT] | None = ...,
-    **params: Unpack[BetaStreamParams],
+    **params: Unpack[BetaStreamParams[OutputT]],
 ) -> Coroutine[Any, Any, StreamResult[BetaMessage, OutputT]]: ...
 @overload
 def collect(
@@ -201,13 +191,14 @@ def streamed(create: CreateT, **options: Unpack[OpenOptions]) -> CreateT:
     if unknown:
         raise TypeError(f"{', '.join(unknown)}: no option of streamed(); the request's parameters go to the call")
     checked = Options(**options)
+    call_create: Any = create
 
     if inspect.iscoroutinefunction(inspect.unwrap(create)):
 
         @functools.wraps(create)
         async def call_async(*args: Any, **kwargs: Any) -> Any:
             if kwargs.get("stream"):
-                return await create(*args, **kwargs)
+                return await call_create(*args, **kwargs)
             return (await _drain_async(AsyncTextStream(resolve_call(create, args, kwargs), checked), "raise")).message
 
         return call_async  # type: ignore[return-value] # pyright: ignore[reportReturnType]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, Union
 
 import anthropic
 from anthropic.lib.streaming import (
@@ -27,6 +27,20 @@ from typing_extensions import TypedDict, TypeVar
 
 from .sinks import SinkOrFactory
 
+if TYPE_CHECKING:
+    from anthropic.lib.bedrock._beta_messages import (  # pyright: ignore[reportPrivateUsage]
+        AsyncMessages as AsyncBedrockBetaMessages,
+    )
+    from anthropic.lib.bedrock._beta_messages import (  # pyright: ignore[reportPrivateUsage]
+        Messages as BedrockBetaMessages,
+    )
+    from anthropic.lib.vertex._beta_messages import (  # pyright: ignore[reportPrivateUsage]
+        AsyncMessages as AsyncVertexBetaMessages,
+    )
+    from anthropic.lib.vertex._beta_messages import (  # pyright: ignore[reportPrivateUsage]
+        Messages as VertexBetaMessages,
+    )
+
 OutputT = TypeVar("OutputT", default=None)
 
 
@@ -44,23 +58,22 @@ class HasAsyncMessages(Protocol):
     def messages(self) -> AsyncMessages: ...
 
 
-SyncSource: TypeAlias = HasMessages | Messages
-AsyncSource: TypeAlias = HasAsyncMessages | AsyncMessages
-SyncBetaSource: TypeAlias = BetaMessages
-AsyncBetaSource: TypeAlias = AsyncBetaMessages
-SyncOpened: TypeAlias = Union[
-    "anthropic.Stream[RawMessageStreamEvent]", MessageStream[OutputT], MessageStreamManager[OutputT]
-]
+# Bedrock and Vertex have classes of their own for `client.beta.messages`, which the SDK does not export.
+BetaResource: TypeAlias = Union[BetaMessages, "BedrockBetaMessages", "VertexBetaMessages"]
+AsyncBetaResource: TypeAlias = Union[AsyncBetaMessages, "AsyncBedrockBetaMessages", "AsyncVertexBetaMessages"]
+# The classes too: the `messages` of the Foundry clients is a kind of property that pyright takes for no property.
+SyncSource: TypeAlias = anthropic.Anthropic | HasMessages | Messages
+AsyncSource: TypeAlias = anthropic.AsyncAnthropic | HasAsyncMessages | AsyncMessages
+# Helper streams with any `output_format`: the SDK keeps to itself which one it was.
+SyncOpened: TypeAlias = Union["anthropic.Stream[RawMessageStreamEvent]", MessageStream[Any], MessageStreamManager[Any]]
 AsyncOpened: TypeAlias = Union[
-    "anthropic.AsyncStream[RawMessageStreamEvent]", AsyncMessageStream[OutputT], AsyncMessageStreamManager[OutputT]
+    "anthropic.AsyncStream[RawMessageStreamEvent]", AsyncMessageStream[Any], AsyncMessageStreamManager[Any]
 ]
 SyncBetaOpened: TypeAlias = Union[
-    "anthropic.Stream[BetaRawMessageStreamEvent]", BetaMessageStream[OutputT], BetaMessageStreamManager[OutputT]
+    "anthropic.Stream[BetaRawMessageStreamEvent]", BetaMessageStream[Any], BetaMessageStreamManager[Any]
 ]
 AsyncBetaOpened: TypeAlias = Union[
-    "anthropic.AsyncStream[BetaRawMessageStreamEvent]",
-    BetaAsyncMessageStream[OutputT],
-    BetaAsyncMessageStreamManager[OutputT],
+    "anthropic.AsyncStream[BetaRawMessageStreamEvent]", BetaAsyncMessageStream[Any], BetaAsyncMessageStreamManager[Any]
 ]
 
 
@@ -102,9 +115,16 @@ class BetaMessageParams(BetaCreateParams, SDKOptions, total=False):
     """Everything that a beta request takes as keywords, but `output_format`."""
 
 
-class StreamParams(MessageParams, OpenOptions, total=False):
+class StreamParams(MessageParams, OpenOptions, Generic[OutputT], total=False):
     """A stable request, and how it is streamed."""
 
+    output_format: type[OutputT] | anthropic.Omit | None
+    """The type of `StreamResult.parsed_output`: a pydantic model, a dataclass, a `TypedDict`, ..."""
 
-class BetaStreamParams(BetaMessageParams, OpenOptions, total=False):
+
+class BetaStreamParams(BetaMessageParams, OpenOptions, Generic[OutputT], total=False):
     """A beta request, and how it is streamed."""
+
+    # Before 1.0 the SDK's own parameters have one of that name.
+    output_format: type[OutputT] | anthropic.Omit | None  # type: ignore[misc, unused-ignore]  # pyright: ignore[reportIncompatibleVariableOverride]
+    """The type of `StreamResult.parsed_output`: a pydantic model, a dataclass, a `TypedDict`, ..."""

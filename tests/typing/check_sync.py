@@ -1,5 +1,8 @@
 """What type checkers make of the four functions with sync sources. Checked, never run."""
 
+# Each `type: ignore` below is a line that both type checkers refuse.
+# pyright: reportUnnecessaryTypeIgnoreComment=true
+
 from __future__ import annotations
 
 from collections.abc import Generator
@@ -106,11 +109,11 @@ def collected() -> None:
 def wrapped() -> None:
     create = streamed(client.messages.create, sinks=BufferSink, total_timeout=60)
     assert_type(create(model="m", max_tokens=64_000, messages=question), Message)
-    create(model="m", max_tokens=1, messages=question, temperatur=1)  # type: ignore[call-overload] # pyright: ignore
+    create(model="m", max_tokens=1, messages=question, temperatur=1)  # type: ignore[call-overload]
 
 
 def wrong() -> None:
-    stream_text(client, model="m", messages=question)  # type: ignore[call-overload] # pyright: ignore
-    stream_text(client, model="m", max_tokens="1", messages=question)  # type: ignore[call-overload] # pyright: ignore
-    stream_text(client, model="m", max_tokens=1, messages=question, tool=[])  # type: ignore[call-overload] # pyright: ignore
-    collect("no source", model="m", max_tokens=1, messages=question)  # type: ignore[call-overload] # pyright: ignore
+    stream_text(client, model="m", messages=question)  # type: ignore[call-overload]
+    stream_text(client, model="m", max_tokens="1", messages=question)  # type: ignore[call-overload]
+    stream_text(client, model="m", max_tokens=1, messages=question, tool=[])  # type: ignore[call-overload]
+    collect("no source", model="m", max_tokens=1, messages=question)  # type: ignore[call-overload]

@@ -114,3 +114,44 @@ def test_the_error_has_the_request_id_and_the_response_of_the_stream() -> None:
     assert error.request_id == error.result.request_id is not None
     assert error.response.status_code == 200
     assert str(error.request.url) == server.url + "/v1/messages"
+
+
+class Raises:
+    """An opened stream whose reading fails."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __next__(self) -> Any:
+        raise self.error
+
+    def close(self) -> None:
+        pass
+
+
+AWS = {":message-type": "exception", ":exception-type": "throttlingException"}
+SHOWN = "Bad response code, expected 200: "
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "status"),
+    [
+        (SHOWN + repr({"headers": AWS, "body": b'{"message": "slow"}'}), "throttlingException: slow", 429),
+        (SHOWN + repr({"headers": {":error-code": "odd", ":error-message": "no"}, "body": b""}), "odd: no", 500),
+        (SHOWN + "{", None, None),
+        (SHOWN + repr({"headers": AWS, "body": b"no JSON"}), None, None),
+        (SHOWN + repr({"headers": AWS}), None, None),
+        ("something else", None, None),
+    ],
+)
+def test_an_exception_of_aws_in_the_words_of_an_old_sdk(said: str, kind: str | None, status: int | None) -> None:
+    """Older SDKs show the frame in a plain `ValueError`."""
+    with pytest.raises(StreamError) as caught:
+        for _ in streamkit.stream_text(Raises(ValueError(said))):  # type: ignore[call-overload]
+            pass
+    if kind is None:
+        assert type(caught.value) is StreamProtocolError
+    else:
+        error = caught.value
+        assert isinstance(error, StreamAPIError)
+        assert (str(error).partition("\n")[0], error.status_code) == (kind, status)
