@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, Union
+from collections.abc import Coroutine, Iterable, Mapping
+from typing import Any, Generic, Literal, Protocol, TypeAlias, Union
 
 import anthropic
 from anthropic.lib.streaming import (
@@ -16,30 +16,14 @@ from anthropic.lib.streaming import (
     MessageStream,
     MessageStreamManager,
 )
-from anthropic.resources.beta.messages import AsyncMessages as AsyncBetaMessages
-from anthropic.resources.beta.messages import Messages as BetaMessages
 from anthropic.resources.messages import AsyncMessages, Messages
-from anthropic.types import RawMessageStreamEvent
-from anthropic.types.beta import BetaRawMessageStreamEvent
+from anthropic.types import ModelParam, RawMessageStreamEvent
+from anthropic.types.beta import BetaMessageParam, BetaRawMessageStreamEvent
 from anthropic.types.beta.message_create_params import MessageCreateParamsBase as BetaCreateParams
 from anthropic.types.message_create_params import MessageCreateParamsBase as CreateParams
 from typing_extensions import TypedDict, TypeVar
 
 from .sinks import SinkOrFactory
-
-if TYPE_CHECKING:
-    from anthropic.lib.bedrock._beta_messages import (  # pyright: ignore[reportPrivateUsage]
-        AsyncMessages as AsyncBedrockBetaMessages,
-    )
-    from anthropic.lib.bedrock._beta_messages import (  # pyright: ignore[reportPrivateUsage]
-        Messages as BedrockBetaMessages,
-    )
-    from anthropic.lib.vertex._beta_messages import (  # pyright: ignore[reportPrivateUsage]
-        AsyncMessages as AsyncVertexBetaMessages,
-    )
-    from anthropic.lib.vertex._beta_messages import (  # pyright: ignore[reportPrivateUsage]
-        Messages as VertexBetaMessages,
-    )
 
 OutputT = TypeVar("OutputT", default=None)
 
@@ -58,9 +42,23 @@ class HasAsyncMessages(Protocol):
     def messages(self) -> AsyncMessages: ...
 
 
-# Bedrock and Vertex have classes of their own for `client.beta.messages`, which the SDK does not export.
-BetaResource: TypeAlias = Union[BetaMessages, "BedrockBetaMessages", "VertexBetaMessages"]
-AsyncBetaResource: TypeAlias = Union[AsyncBetaMessages, "AsyncBedrockBetaMessages", "AsyncVertexBetaMessages"]
+# By their `create`, as Bedrock and Vertex have classes of their own for `client.beta.messages`.
+class BetaResource(Protocol):
+    """`client.beta.messages` of a sync client."""
+
+    def create(
+        self, *, max_tokens: int, messages: Iterable[BetaMessageParam], model: ModelParam, stream: Literal[True]
+    ) -> anthropic.Stream[BetaRawMessageStreamEvent]: ...
+
+
+class AsyncBetaResource(Protocol):
+    """`client.beta.messages` of an async client."""
+
+    def create(
+        self, *, max_tokens: int, messages: Iterable[BetaMessageParam], model: ModelParam, stream: Literal[True]
+    ) -> Coroutine[Any, Any, anthropic.AsyncStream[BetaRawMessageStreamEvent]]: ...
+
+
 # The classes too: the `messages` of the Foundry clients is a kind of property that pyright takes for no property.
 SyncSource: TypeAlias = anthropic.Anthropic | HasMessages | Messages
 AsyncSource: TypeAlias = anthropic.AsyncAnthropic | HasAsyncMessages | AsyncMessages
