@@ -287,6 +287,7 @@ def mode(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+@pytest.mark.parametrize("mode", ["sync", pytest.param("asyncio", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", CASES)
 def test_every_function_with(mode: str, name: str, proxy: Proxy) -> None:
     case = CASES[name]

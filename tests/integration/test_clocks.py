@@ -347,6 +347,7 @@ print("12 clocks, 1 thread")
 """
 
 
+@pytest.mark.slow
 def test_without_a_clock_there_is_no_thread_and_with_many_there_is_one() -> None:
     done = subprocess.run(  # noqa: S603 - this file's own script
         [sys.executable, "-W", "error", "-c", SCRIPT], capture_output=True, text=True, timeout=60, check=False

@@ -213,10 +213,16 @@ ENDINGS = {
     "interrupted": Ending(REPLY.stall(after_events=4), "interrupted", stop=True),
 }
 CASES = [
-    pytest.param(door, mode, function, id=f"{door.name}-{mode}-{function}")
+    pytest.param(
+        *(door, mode, function, ending),
+        id=f"{door.name}-{mode}-{function}-{ending}",
+        # `stream_text` and `collect` are the quick half.
+        marks=[pytest.mark.slow] * (ending != "healthy" and function in ("stream_events", "streamed")),
+    )
     for door in DOORS.values()
     for mode in door.modes
     for function in FUNCTIONS
+    for ending in ENDINGS
     if function != "streamed" or door.create
 ]
 
@@ -272,8 +278,7 @@ async def go_through(door: Door, function: str, client: Any, sink: BufferSink, *
             assert message == sink.result.message
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
-@pytest.mark.parametrize(("door", "mode", "function"), CASES)
+@pytest.mark.parametrize(("door", "mode", "function", "ending"), CASES)
 def test_a_door(door: Door, mode: str, function: str, ending: str) -> None:
     expected, sink = ENDINGS[ending], BufferSink()
     raised: list[BaseException] = []
