@@ -17,6 +17,7 @@ import pytest
 
 import streamkit
 from streamkit import BufferSink, StreamTimeoutError
+from streamkit._source import event_maker
 from streamkit.testing import Reply, Server, serve
 from tests.conftest import PARAMS, STOP, client_for, closed, delta, ending, opened, run, start, text
 
@@ -132,6 +133,24 @@ def test_the_read_timeout_of_the_sdk(mode: str, way: str, clocks: dict[str, Any]
     assert (error.clock, error.result.status, error.result.text) == ("read", "timed_out", "One ")
     assert 0.2 <= error.result.timing.total < 0.2 + SLACK
     print("1 case")
+
+
+def test_a_clock_that_cannot_wake_the_reader_counts_at_the_next_event() -> None:
+    """A stand-in offers no socket to shut down. What arrives at last counts, and then the clock does."""
+
+    def events() -> Iterator[Any]:
+        for event in (start(), opened(), text("One ")):
+            yield event_maker(False)(event)
+        while stream._state.waker.reason is None:
+            threading.Event().wait(0.01)
+        yield event_maker(False)(text("two"))
+        raise AssertionError("it is not read any more")
+
+    stream = streamkit.stream_text(events(), idle_timeout=0.1)  # type: ignore[call-overload]
+    with pytest.raises(StreamTimeoutError) as caught:
+        for _ in stream:
+            pass
+    assert (caught.value.clock, stream.text, stream.status) == ("idle", "One two", "timed_out")
 
 
 def test_the_first_clock_names_itself(mode: str) -> None:
