@@ -153,6 +153,24 @@ def test_a_clock_that_cannot_wake_the_reader_counts_at_the_next_event() -> None:
     assert (caught.value.clock, stream.text, stream.status) == ("idle", "One two", "timed_out")
 
 
+def test_a_clock_that_runs_out_while_the_consumer_works(mode: str) -> None:
+    """What is decoded is handed out; what waits in the socket is not read any more, though it could be."""
+    with serve(Reply.text("four" for _ in range(20_000))) as server:
+
+        async def go() -> None:
+            async with client_for(mode, server) as client:
+                stream = streamkit.stream_text(client, retries=0, total_timeout=0.2, **PARAMS)
+                chunks = 0
+                with pytest.raises(StreamTimeoutError) as caught:
+                    async for _ in each(stream):
+                        chunks += not stream._state.waiting
+                        while stream._state.waker.reason is None:
+                            await anyio.sleep(0.01)
+                assert (caught.value.clock, stream.status, chunks) == ("total", "timed_out", 1)
+
+        run(mode, go)
+
+
 def test_the_first_clock_names_itself(mode: str) -> None:
     cases = [
         ({"idle_timeout": 0.2, "total_timeout": 15}, "idle"),
