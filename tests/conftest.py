@@ -7,7 +7,8 @@ import gc
 import inspect
 import json
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,11 @@ async def client_for(mode: str, server: Server, **options: Any) -> AsyncIterator
         yield client
 
 
+async def settled(value: Any) -> Any:
+    """What a call of either kind of client gives."""
+    return await value if inspect.isawaitable(value) else value
+
+
 def run(mode: str, function: Callable[[], Awaitable[Any]]) -> Any:
     """In an event loop, and never for longer than this: nothing may hang."""
 
@@ -69,6 +75,22 @@ def run(mode: str, function: Callable[[], Awaitable[Any]]) -> Any:
             return await function()
 
     return anyio.run(guarded, backend="trio" if mode == "trio" else "asyncio")
+
+
+@contextlib.contextmanager
+def cancelled_once(stream: Any, ready: Callable[[Any], bool]) -> Iterator[None]:
+    """Another thread cancels the stream, as soon as it is `ready`."""
+
+    def cancel() -> None:
+        while not ready(stream):
+            threading.Event().wait(0.001)
+        stream.cancel()
+
+    thread = threading.Thread(target=cancel, daemon=True)
+    thread.start()
+    yield
+    thread.join(10)
+    assert not thread.is_alive()
 
 
 def free(client: Any) -> None:
@@ -172,7 +194,7 @@ async def read_through(function: str, resource: Any, options: dict[str, Any] | N
             given = streamkit.collect(resource, **options, **params)
         else:
             given = streamkit.streamed(resource.create, **options)(**params)
-        given = await given if inspect.isawaitable(given) else given
+        given = await settled(given)
         content = given.content if function == "streamed" else given.message.content
         return "".join(block.text for block in content if block.type == "text")
     stream = getattr(streamkit, function)(resource, **options, **params)

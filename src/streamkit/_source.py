@@ -21,6 +21,7 @@ from anthropic.types import Message, RawMessageStreamEvent, Usage
 from anthropic.types.beta import BetaMessage, BetaRawMessageStreamEvent, BetaUsage
 
 from ._message import text_delta
+from ._wake import observer_of
 from ._wire import EventDecoder, WireError
 from .errors import (
     StreamAPIError,
@@ -435,7 +436,7 @@ def _has_plain_body(response: Any) -> bool:
     """Whether the body can be read by bytes: server-sent events, and nobody else needs to see them pass."""
     if not hasattr(response, "iter_bytes"):
         return False  # a stand-in
-    if getattr(getattr(response, "stream", None), "stream_observer", None) is not None:
+    if observer_of(response) is not None:
         return False  # traced: the SDK makes the spans while its own iterator runs
     return not (_header(response, "content-type") or "").startswith("application/vnd.amazon.eventstream")
 

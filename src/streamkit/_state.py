@@ -423,9 +423,10 @@ def parse_output(output_format: Any, message: Any, stop_reason: str | None) -> t
     if not texts:
         return None, ValueError(f"the reply holds no text to parse (stop reason: {stop_reason})")
     errors: list[Exception] = []
+    adapter: pydantic.TypeAdapter[Any] | None = None
     for text in texts if len(texts) == 1 else [*texts, "".join(texts)]:
         try:
-            adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(output_format)
+            adapter = adapter or pydantic.TypeAdapter(output_format)
             return adapter.validate_json(text), None
         except Exception as error:  # noqa: BLE001 - a validator of the user's may raise anything
             errors.append(error)

@@ -88,7 +88,7 @@ class Waker:
             self.reason = reason
             if self._response is not None:
                 if reason == "cancel":
-                    _close_span(self._response)
+                    _say_closed(self._response)
                 _shut_down(self._response)
 
 
@@ -121,9 +121,14 @@ def _shut_down(response: Any) -> None:
         pass  # closed already: the reader is awake
 
 
-def _close_span(response: Any) -> None:
+def observer_of(response: Any) -> Any:
+    """What the SDK traces the response with; `None` where nothing does."""
+    return getattr(getattr(response, "stream", None), "stream_observer", None)
+
+
+def _say_closed(response: Any) -> None:
     """Tell who traces the response that it is being closed, before the reader meets what looks like an error."""
-    observer = getattr(getattr(response, "stream", None), "stream_observer", None)
+    observer = observer_of(response)
     if observer is not None:
         observer.end("closed")
 

@@ -34,7 +34,7 @@ class EventDecoder:
     its order; `parse` makes an event of each. `text_of` is a shorter way for most chunks.
     """
 
-    __slots__ = ("_after_cr", "_between", "_buffer", "_head", "_scanned", "_started", "foreign", "index", "waiting")
+    __slots__ = ("_after_cr", "_buffer", "_head", "_scanned", "_started", "foreign", "index", "waiting")
 
     def __init__(self) -> None:
         self.waiting: deque[bytes] = deque()
@@ -42,7 +42,6 @@ class EventDecoder:
         self._scanned = 0  # how much of the buffer is known to hold no end of an event
         self._after_cr = False  # the last chunk ended in CR: an LF that follows belongs to it
         self._started = False
-        self._between = False  # what was fed ended where an event did
         self._head = b"none yet"  # how the last text delta began, up to the quote before its text
         self.index = 0
         self.foreign = b""
@@ -53,7 +52,7 @@ class EventDecoder:
 
         For use when nothing waits. The delta is for the block at `index`. Any other chunk has to be fed.
         """
-        if not chunk.startswith(self._head) or not self._between:
+        if not chunk.startswith(self._head) or self._buffer or self._after_cr:
             return None
         end = chunk.rfind(b'"') + 1
         if chunk[end:] not in _ENDS or len(chunk) > MAX_EVENT_BYTES:
@@ -85,21 +84,18 @@ class EventDecoder:
         if not self._buffer:
             if chunk.endswith(b"\n\n"):  # whole events
                 self.waiting.extend(chunk[:-2].split(b"\n\n"))
-                self._between = not self._after_cr
                 return
             self._scanned = 0
         self._buffer += chunk
         # The separator may have begun with the last byte of what was there before.
         if self._buffer.find(b"\n\n", max(self._scanned - 1, 0)) < 0:
             self._scanned = len(self._buffer)
-            self._between = False
             if self._scanned > MAX_EVENT_BYTES:
                 raise _too_large()
             return
         *frames, rest = bytes(self._buffer).split(b"\n\n")
         self._buffer = bytearray(rest)
         self._scanned = len(rest)
-        self._between = not rest and not self._after_cr
         self.waiting.extend(frames)
 
     def end(self) -> None:

@@ -45,8 +45,18 @@ _STATUS = {
     "internalServerException": 500,
     "serviceUnavailableException": 503,
 }
-_RETRYABLE = frozenset({"rate_limit_error", "api_error", "timeout_error", "overloaded_error"}) | frozenset(
-    {name for name in _STATUS if name.endswith("Exception")} - {"validationException"}
+_RETRYABLE = frozenset(
+    {
+        "rate_limit_error",
+        "api_error",
+        "timeout_error",
+        "overloaded_error",
+        "modelTimeoutException",
+        "modelStreamErrorException",
+        "throttlingException",
+        "internalServerException",
+        "serviceUnavailableException",
+    }
 )
 # These hold the request, and with it the API key: they stay out of every pickle.
 _NEVER_PICKLED = frozenset({"request", "response", "result"})

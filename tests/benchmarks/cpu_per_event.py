@@ -15,15 +15,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import multiprocessing
 import operator
 import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +38,12 @@ else:  # run as a script
     import limits  # type: ignore[no-redef]
     import peers  # type: ignore[no-redef]
 
-Row, Listener = limits.Row, limits.Listener
+Row, Listener, words, reading = limits.Row, limits.Listener, limits.words, limits.reading
 floor, raw, text_stream, collected = limits.floor, limits.raw, limits.text_stream, limits.collected
 DOCS = Path(__file__).parents[2] / "docs"
 PARAMS = limits.PARAMS
 # For CI: at most this many times the floor, and at most this share of `text_stream`.
 GOALS = {("text, burst, sync", "stream_text"): (1.6, 1 / 3), ("text, burst, async", "stream_text"): (1.6, 1 / 3)}
-
-
-def words(count: int) -> list[str]:
-    return [f"w{number:05d} " for number in range(count)]
 
 
 REPLIES: dict[str, Callable[[], Reply]] = {
@@ -58,22 +54,14 @@ REPLIES: dict[str, Callable[[], Reply]] = {
 }
 
 
-def run_server(names: list[str], urls: Any, done: Any) -> None:
+def run_server(told: Any, done: Any, names: list[str]) -> None:
+    """The address of each reply."""
     with ExitStack() as stack:
-        urls.put({name: stack.enter_context(serve(REPLIES[name](), repeat=True)).url for name in names})
+        told.put({name: stack.enter_context(serve(REPLIES[name](), repeat=True)).url for name in names})
         done.wait()
 
 
 Contender = Callable[[Any], Any]
-
-
-def reading(function: Callable[..., Any], **options: Any) -> Contender:
-    def run(client: anthropic.Anthropic) -> None:
-        with function(client, **options, **PARAMS) as stream:
-            for _ in stream:
-                pass
-
-    return run
 
 
 def by_events(client: anthropic.Anthropic) -> None:
@@ -180,58 +168,38 @@ def events_in(reply: str) -> int:
     return len(REPLIES[reply]().frames)
 
 
-def measure_sync(case: Case, url: str, rounds: int) -> dict[str, list[float]]:
-    spent: dict[str, list[float]] = {name: [] for name in case.contenders}
+def measure_sync(case: Case, url: str, rounds: int) -> list[float]:
     with anthropic.Anthropic(api_key="test", base_url=url) as client:
-        for _ in range(rounds + 1):
-            for name, contender in case.contenders.items():
-                started = time.process_time()
-                contender(client)
-                spent[name].append(time.process_time() - started)
-    return spent
+        return limits.seconds(*(partial(contender, client) for contender in case.contenders.values()), rounds=rounds)
 
 
-def measure_async(case: Case, url: str, rounds: int) -> dict[str, list[float]]:
-    spent: dict[str, list[float]] = {name: [] for name in case.contenders}
+def measure_async(case: Case, url: str, rounds: int) -> list[float]:
+    """The same as `limits.seconds`, awaited."""
+    spent: list[list[float]] = [[] for _ in case.contenders]
 
     async def run() -> None:
         async with anthropic.AsyncAnthropic(api_key="test", base_url=url) as client:
             for _ in range(rounds + 1):
-                for name, contender in case.contenders.items():
+                for times, contender in zip(spent, case.contenders.values(), strict=True):
                     started = time.process_time()
                     await contender(client)
-                    spent[name].append(time.process_time() - started)
+                    times.append(time.process_time() - started)
 
     asyncio.run(run())
-    return spent
-
-
-@contextmanager
-def served(replies: Iterable[str]) -> Iterator[dict[str, str]]:
-    """The server in its own process. Gives the address of each reply."""
-    context = multiprocessing.get_context("spawn")
-    urls, done = context.Queue(), context.Event()
-    server = context.Process(target=run_server, args=(sorted(set(replies)), urls, done))
-    server.start()
-    try:
-        yield urls.get()
-    finally:
-        done.set()
-        server.join()
+    return [statistics.median(times[1:]) for times in spent]
 
 
 def measure(names: Iterable[str], rounds: int) -> dict[str, dict[str, float]]:
     """Microseconds of CPU time an event, by case and contender."""
     names = list(names)
     costs: dict[str, dict[str, float]] = {}
-    with served(CASES[name].reply for name in names) as where:
+    with limits.elsewhere(run_server, sorted({CASES[name].reply for name in names})) as where:
         for name in names:
             case = CASES[name]
             run = measure_async if name.endswith("async") else measure_sync
             spent = run(case, where[case.reply], rounds)
-            # The first round warms up.
             each = 1e6 / events_in(case.reply)
-            costs[name] = {who: statistics.median(times[1:]) * each for who, times in spent.items()}
+            costs[name] = {who: cost * each for who, cost in zip(case.contenders, spent, strict=True)}
             show({name: costs[name]})
     return costs
 
@@ -303,11 +271,7 @@ def page(costs: dict[str, dict[str, float]], rows: list[Row], others: dict[str, 
         "| | measured | goal | |",
         "|---|---|---|---|",
     ]
-    for row in rows:
-        sign = "at most" if row.better is operator.le else "at least"
-        lines.append(
-            f"| {row.name} | {row.figure:.2f} {row.unit} | {sign} {row.goal:g} | {'' if row.met else 'missed'} |"
-        )
+    lines += [f"| {row.name} | {row.figure:.2f} {row.unit} | {row.aim} | {row.verdict} |" for row in rows]
     lines.append("")
     for case, by_name in costs.items():
         second = list(by_name)[1]
@@ -341,7 +305,7 @@ def picture(costs: dict[str, dict[str, float]]) -> str:
 
 
 def compare_peers(rounds: int) -> dict[str, float]:
-    with served(["burst"]) as where:
+    with limits.elsewhere(run_server, ["burst"]) as where:
         length = sum(map(len, words(5000)))
         others = {}
         for name, cost in peers.measure(where["burst"], events_in("burst"), length, rounds):

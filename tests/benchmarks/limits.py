@@ -16,10 +16,13 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import anthropic
@@ -49,11 +52,16 @@ class Row:
     def met(self) -> bool:
         return self.better(self.figure, self.goal)
 
+    @property
+    def aim(self) -> str:
+        return f"{'at most' if self.better is operator.le else 'at least'} {self.goal:g}"
+
+    @property
+    def verdict(self) -> str:
+        return "" if self.met else "missed"
+
     def __str__(self) -> str:
-        sign = "at most" if self.better is operator.le else "at least"
-        return (
-            f"{self.name:62} {self.figure:9.2f} {self.unit:8} ({sign} {self.goal:g}){'' if self.met else '   missed'}"
-        )
+        return f"{self.name:62} {self.figure:9.2f} {self.unit:8} ({self.aim})   {self.verdict}".rstrip()
 
 
 # A reply from memory: the SDK's client as it is, over a transport that has the body already.
@@ -80,9 +88,13 @@ def client_of(chunks: Callable[[], Iterable[bytes]]) -> anthropic.Anthropic:
     return anthropic.Anthropic(api_key="test", http_client=http_client)
 
 
-def words(count: int) -> tuple[bytes, ...]:
-    """The events of a text reply."""
-    return Reply.text([f"w{number:05d} " for number in range(count)], pings=False).frames
+def words(count: int) -> list[str]:
+    return [f"w{number:05d} " for number in range(count)]
+
+
+def text_events(count: int) -> tuple[bytes, ...]:
+    """The events of a text reply, and a few more."""
+    return Reply.text(words(count), pings=False).frames
 
 
 def tool_input(size: int) -> tuple[bytes, ...]:
@@ -101,10 +113,18 @@ def tool_input(size: int) -> tuple[bytes, ...]:
     return (first, *between, message_delta, stop)
 
 
-def ours(client: anthropic.Anthropic, **options: Any) -> None:
-    with streamkit.stream_text(client, **options, **PARAMS) as stream:
-        for _ in stream:
-            pass
+def reading(function: Callable[..., Any], **options: Any) -> Callable[[anthropic.Anthropic], None]:
+    """A contender: the whole reply, read with one of our functions."""
+
+    def run(client: anthropic.Anthropic) -> None:
+        with function(client, **options, **PARAMS) as stream:
+            for _ in stream:
+                pass
+
+    return run
+
+
+ours = reading(streamkit.stream_text)
 
 
 class Listener(streamkit.Sink):
@@ -132,12 +152,6 @@ def raw(client: anthropic.Anthropic) -> None:
             pass
 
 
-def events(client: anthropic.Anthropic) -> None:
-    with streamkit.stream_events(client, **PARAMS) as stream:
-        for _ in stream:
-            pass
-
-
 def collected(client: anthropic.Anthropic) -> None:
     streamkit.collect(client, **PARAMS)
 
@@ -146,6 +160,20 @@ def helper(client: anthropic.Anthropic) -> None:
     with client.messages.stream(**PARAMS) as stream:
         for _ in stream:
             pass
+
+
+@contextmanager
+def elsewhere(serve: Callable[..., None], *args: Any) -> Iterator[Any]:
+    """A server in a process of its own: `serve(told, done, *args)` tells its address, and serves until it is done."""
+    context = multiprocessing.get_context("spawn")
+    told, done = context.Queue(), context.Event()
+    server = context.Process(target=serve, args=(told, done, *args))
+    server.start()
+    try:
+        yield told.get()
+    finally:
+        done.set()
+        server.join()
 
 
 def seconds(*runs: Callable[[], object], rounds: int) -> list[float]:
@@ -163,20 +191,20 @@ def seconds(*runs: Callable[[], object], rounds: int) -> list[float]:
 
 
 def alone() -> Iterable[Row]:
-    frames = words(3000)
+    frames = text_events(3000)
     with client_of(lambda: frames) as client:
-        mine, sdk = seconds(lambda: ours(client), lambda: text_stream(client), rounds=9)
+        mine, sdk = seconds(partial(ours, client), partial(text_stream, client), rounds=9)
     yield Row("the library alone, body from memory, an event", mine / 3000 * 1e6, 2.5, "µs")
     yield Row("the library alone, less than `text_stream`", sdk / mine, 18, "x", operator.ge)
 
 
 def extras() -> Iterable[Row]:
-    frames, three = words(3000), [Listener, Listener, Listener]
+    frames, three = text_events(3000), [Listener, Listener, Listener]
     with client_of(lambda: frames) as client:
         plain, sinks, clocks = seconds(
-            lambda: ours(client),
-            lambda: ours(client, sinks=three),
-            lambda: ours(client, idle_timeout=60, total_timeout=600),
+            partial(ours, client),
+            partial(reading(streamkit.stream_text, sinks=three), client),
+            partial(reading(streamkit.stream_text, idle_timeout=60, total_timeout=600), client),
             rounds=25,
         )
     yield Row("a sink that listens to text, an event", (sinks - plain) / 3 / 3000 * 1e6, 0.3, "µs")
@@ -188,8 +216,8 @@ def long_text() -> Iterable[Row]:
     short, long = [], []
     with client_of(lambda: few) as small, client_of(lambda: many) as large:
         for _ in range(5):
-            short += seconds(*[lambda: ours(small)] * 10, rounds=1)
-            long += seconds(lambda: ours(large), rounds=1)
+            short += seconds(*[partial(ours, small)] * 10, rounds=1)
+            long += seconds(partial(ours, large), rounds=1)
     yield Row(
         "2 MB of text in 4-character deltas, an event, times that of 10 kB",
         statistics.median(long) / 500_000 / (statistics.median(short) / 2500),
@@ -205,14 +233,14 @@ def large_event() -> Iterable[Row]:
 
     half, whole = chunks(4_000_000), chunks(8_000_000)
     with client_of(lambda: half) as small, client_of(lambda: whole) as large:
-        short, long = seconds(lambda: ours(small), lambda: ours(large), rounds=7)
+        short, long = seconds(partial(ours, small), partial(ours, large), rounds=7)
     yield Row("an event of 8 MB in chunks of 4 kB, times one of 4 MB", long / short, 2.3, "x")
 
 
 def tools() -> Iterable[Row]:
     half, whole = tool_input(85_000), tool_input(170_000)
     with client_of(lambda: half) as small, client_of(lambda: whole) as large:
-        short, long = seconds(lambda: collected(small), lambda: collected(large), rounds=7)
+        short, long = seconds(partial(collected, small), partial(collected, large), rounds=7)
         started = time.process_time()
         helper(large)
         sdk = time.process_time() - started
@@ -234,7 +262,7 @@ def memory() -> Iterable[Row]:
 
 
 def latency() -> Iterable[Row]:
-    frames, received, added = words(5000), [0.0], list[float]()
+    frames, received, added = text_events(5000), [0.0], list[float]()
 
     def chunks() -> Iterator[bytes]:
         for frame in frames:
@@ -249,8 +277,12 @@ def latency() -> Iterable[Row]:
 
 def importing() -> Iterable[Row]:
     code = "import time, anthropic; start = time.perf_counter(); import streamkit; print(time.perf_counter() - start)"
-    times = [float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(11)]  # noqa: S603
-    yield Row("`import streamkit` above `import anthropic`", statistics.median(times) * 1e3, 10, "ms")
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    with tempfile.TemporaryDirectory() as cache:  # an installer compiles what it installs, or the first import does
+        environment = {**kept, "PYTHONPYCACHEPREFIX": cache}
+        run = partial(subprocess.check_output, [sys.executable, "-c", code], env=environment)
+        times = [float(run()) for _ in range(12)]
+    yield Row("`import streamkit` above `import anthropic`", statistics.median(times[1:]) * 1e3, 10, "ms")
 
 
 # Many streams at once, each at the pace of a real reply. The server writes when it sent each piece, on the clock that
@@ -275,11 +307,11 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     writer.close()
 
 
-def run_server(url: Any, done: Any) -> None:
+def run_server(told: Any, done: Any) -> None:
     async def run() -> None:
         server = await asyncio.start_server(answer, "127.0.0.1", 0, backlog=STREAMS)
         async with server:
-            url.put("http://{}:{}".format(*server.sockets[0].getsockname()))
+            told.put("http://{}:{}".format(*server.sockets[0].getsockname()))
             await asyncio.to_thread(done.wait)
 
     asyncio.run(run())
@@ -312,12 +344,7 @@ async def text_stream_async(client: anthropic.AsyncAnthropic, late: list[float])
 
 
 def concurrent() -> Iterable[Row]:
-    context = multiprocessing.get_context("spawn")
-    urls, done = context.Queue(), context.Event()
-    server = context.Process(target=run_server, args=(urls, done))
-    server.start()
-    try:
-        url = urls.get()
+    with elsewhere(run_server) as url:
         count = STREAMS // 4  # for the SDK's own helper one core does not do for 200
         asyncio.run(many(url, 5, ours_async))
         mine, sdk = list[float](), list[float]()
@@ -340,9 +367,6 @@ def concurrent() -> Iterable[Row]:
             50,
             "ms",
         )
-    finally:
-        done.set()
-        server.join()
 
 
 MEASUREMENTS = [alone, extras, long_text, large_event, tools, memory, latency, importing, concurrent]
@@ -362,12 +386,12 @@ READERS: dict[str, Callable[[anthropic.Anthropic], object]] = {
     "floor": floor,
     "stream_text": ours,
     "text_stream": text_stream,
-    "stream_events": events,
+    "stream_events": reading(streamkit.stream_events),
     "SDK's raw events": raw,
 }
 
 
-def instructions() -> Iterable[Row]:
+def instructions() -> Iterable[str]:
     """Instructions for an event from memory, counted by valgrind: a difference, so that the start does not count."""
     valgrind = shutil.which("valgrind")
     if valgrind is None:
@@ -382,7 +406,7 @@ def instructions() -> Iterable[Row]:
                 [*command, "read", name, str(count)], stderr=subprocess.PIPE, text=True, check=True, env=_SAME
             )
             counted.append(int(done.stderr.rpartition("Collected : ")[2].split()[0]))
-        yield Row(f"instructions for an event, {name}", (counted[1] - counted[0]) / 2000, float("inf"))
+        yield f"instructions for an event, {name:20} {(counted[1] - counted[0]) / 2000:12,.0f}"
 
 
 _SAME = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -390,13 +414,12 @@ _SAME = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
 
 def main(argv: list[str]) -> None:
     if argv[:1] == ["read"]:
-        start, opened, piece, *end = words(1)  # one event many times, as making them would count too
+        start, opened, piece, *end = text_events(1)  # one event many times, as making them would count too
         frames = (start, opened, *[piece] * int(argv[2]), *end)
         with client_of(lambda: frames) as client:
             READERS[argv[1]](client)
     elif argv == ["instructions"]:
-        for row in instructions():
-            print(row)
+        print(*instructions(), sep="\n")
     else:
         measure(*argv[:1])
 

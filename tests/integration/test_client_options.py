@@ -7,7 +7,6 @@ import gzip
 import http.client
 import http.server
 import importlib
-import inspect
 import threading
 import urllib.parse
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -20,7 +19,7 @@ import pytest
 import streamkit
 from streamkit import CallbackSink, StreamAPIError, StreamTimeoutError, StreamTruncatedError
 from streamkit.testing import Reply, Request, Server, serve
-from tests.conftest import _TLS, FUNCTIONS, PARAMS, STOP, client_for, ending, read_through, run, start
+from tests.conftest import _TLS, FUNCTIONS, PARAMS, STOP, client_for, ending, read_through, run, settled, start
 
 # The HTTP library of this SDK.
 httpx: Any = importlib.import_module("httpx" if anthropic.__version__.startswith("0.") else "httpx2")
@@ -303,8 +302,8 @@ def test_every_function_with(mode: str, name: str, proxy: Proxy) -> None:
                     with contextlib.nullcontext() if error is None else pytest.raises(error):
                         assert await read_through(function, client.messages, options, **case.params) == TEXT
             raw = client.messages.create(**PARAMS, **case.params, stream=True)
-            collected = streamkit.collect(await raw if inspect.isawaitable(raw) else raw)
-            assert (await collected if inspect.isawaitable(collected) else collected).text == TEXT
+            collected = streamkit.collect(await settled(raw))
+            assert (await settled(collected)).text == TEXT
         assert len(setup.seen) >= case.notes * len(server.requests)
 
     replies = [case.reply(end(REPLY)) for end, _, _ in ENDINGS for _ in FUNCTIONS]
@@ -408,7 +407,7 @@ def test_the_middleware_of_the_sdk_that_joins_streams(mode: str) -> None:
                     assert state.index == 0
             with middleware.BetaFallbackState():
                 collected = streamkit.collect(messages, **PARAMS)
-                result = await collected if inspect.isawaitable(collected) else collected
+                result = await settled(collected)
             assert theirs.content[0].type == "fallback"
             ours = result.message.to_dict()
             assert ours == {key: value for key, value in theirs.to_dict().items() if key != "parsed_output"}

@@ -157,17 +157,20 @@ def test_a_clock_that_runs_out_while_the_consumer_works(mode: str) -> None:
     """What is decoded is handed out; what waits in the socket is not read any more, though it could be."""
     with serve(Reply.text("four" for _ in range(20_000))) as server:
 
+        async def work(stream: Any) -> None:
+            async for _ in each(stream):
+                last_of_chunk.append(not stream._state.waiting)
+                while stream._state.waker.reason is None:  # noqa: ASYNC110 - another thread says it
+                    await anyio.sleep(0.01)
+
         async def go() -> None:
             async with client_for(mode, server) as client:
                 stream = streamkit.stream_text(client, retries=0, total_timeout=0.2, **PARAMS)
-                chunks = 0
                 with pytest.raises(StreamTimeoutError) as caught:
-                    async for _ in each(stream):
-                        chunks += not stream._state.waiting
-                        while stream._state.waker.reason is None:
-                            await anyio.sleep(0.01)
-                assert (caught.value.clock, stream.status, chunks) == ("total", "timed_out", 1)
+                    await work(stream)
+                assert (caught.value.clock, stream.status, sum(last_of_chunk)) == ("total", "timed_out", 1)
 
+        last_of_chunk: list[bool] = []
         run(mode, go)
 
 

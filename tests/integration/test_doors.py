@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from anthropic.types.beta import BetaMessage
 import streamkit
 from streamkit import BufferSink, StreamAPIError, StreamError, StreamTruncatedError
 from streamkit.testing import Reply, Server, serve
-from tests.conftest import PARAMS, PLATFORMS, client_for, free, platform_for, run, sdk
+from tests.conftest import PARAMS, PLATFORMS, client_for, free, platform_for, run, sdk, settled
 
 pytestmark = pytest.mark.filterwarnings(
     # The SDK and its HTTP library leave generators behind when a body is not read to its end.
@@ -28,11 +27,6 @@ pytestmark = pytest.mark.filterwarnings(
 FUNCTIONS = ["stream_text", "stream_events", "collect", "streamed"]
 REPLY = Reply.text(["One ", "two"])
 Handed = AbstractAsyncContextManager[tuple[Any, dict[str, Any]]]
-
-
-async def settled(value: Any) -> Any:
-    """What a call of either kind of client gives."""
-    return await value if inspect.isawaitable(value) else value
 
 
 def source(pick: Callable[[Any], Any]) -> Callable[[Any], Handed]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.server
-import inspect
 import json
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -16,7 +15,7 @@ import pytest
 
 from streamkit import BufferSink, CallbackSink, StreamAPIError, StreamTruncatedError, streamed
 from streamkit.testing import Reply, serve
-from tests.conftest import _TLS, FUNCTIONS, PARAMS, client_for, read_through, run
+from tests.conftest import _TLS, FUNCTIONS, PARAMS, client_for, read_through, run, settled
 
 pytestmark = pytest.mark.filterwarnings(
     # The SDK and its HTTP library leave generators behind when a body is not read to its end, and trio says so.
@@ -89,7 +88,7 @@ BOAT = Reply.tool_use("Boat", {"name": "Thekla", "masts": 3}, text="Let me see."
 async def extract(client: Any) -> Any:
     instructor = pytest.importorskip("instructor")
     made = instructor.from_anthropic(client).messages.create(response_model=Boat, **PARAMS)
-    boat = await made if inspect.isawaitable(made) else made
+    boat = await settled(made)
     assert isinstance(boat, Boat)
     return boat.model_dump()
 
@@ -325,7 +324,7 @@ def test_a_call_that_says_whether_to_stream(mode: str) -> None:
             give(client, sinks=CallbackSink(on_text=heard.append))
             for given in (False, anthropic.NOT_GIVEN, anthropic.omit):
                 made = client.messages.create(**PARAMS, stream=given)
-                message = await made if inspect.isawaitable(made) else made
+                message = await settled(made)
                 assert message.content[0].text == "".join(heard) == "6.5 m and 5.1 m."
                 heard.clear()
 

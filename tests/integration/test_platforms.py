@@ -29,7 +29,7 @@ from streamkit import (
 )
 from streamkit._replies import _aws_message
 from streamkit.testing import Reply, serve
-from tests.conftest import BETA, PARAMS, PLATFORMS, client_for, free, platform_for, run
+from tests.conftest import BETA, PARAMS, PLATFORMS, client_for, free, platform_for, run, settled
 
 pytestmark = pytest.mark.filterwarnings(
     # The SDK and its HTTP library leave generators behind when a body is not read to its end.
@@ -93,11 +93,6 @@ SENT: dict[str, tuple[str, dict[str, Any], str, str]] = {
         "made-up-token",
     ),
 }
-
-
-async def settled(value: Any) -> Any:
-    """What a call of either kind of client gives."""
-    return await value if inspect.isawaitable(value) else value
 
 
 def collected(mode: str, platform: str, *replies: Reply, beta: bool = False, **options: Any) -> StreamResult[Any, Any]:

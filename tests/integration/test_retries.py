@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import anthropic
@@ -23,7 +21,7 @@ from streamkit import (
     StreamTruncatedError,
 )
 from streamkit.testing import Reply, Server, serve
-from tests.conftest import PARAMS, STOP, client_for, closed, ending, opened, run, start, text
+from tests.conftest import PARAMS, STOP, cancelled_once, client_for, closed, ending, opened, run, start, text
 
 pytestmark = pytest.mark.filterwarnings(
     # The SDK and its HTTP library leave generators behind when a body is not read to its end, and trio says so.
@@ -286,20 +284,9 @@ def test_the_retries_of_the_sdk_are_inside_each_of_ours(mode: str) -> None:
     print("1 case")
 
 
-@contextlib.contextmanager
-def soon(stream: Any, server: Server) -> Iterator[None]:
-    """Cancels the stream from another thread, once the first reply has failed."""
-
-    def cancel() -> None:
-        while stream.message is None:
-            threading.Event().wait(0.005)
-        stream.cancel()
-
-    thread = threading.Thread(target=cancel)
-    thread.start()
-    yield
-    thread.join(10)
-    assert not thread.is_alive()
+def has_failed(stream: Any) -> bool:
+    """Whether the first reply is there: it holds nothing but a failure."""
+    return stream.message is not None
 
 
 PATIENT = Reply.text(["One"], headers={"retry-after": "30"}).error("overloaded_error", after_events=1)
@@ -310,7 +297,7 @@ def test_cancel_ends_the_wait(mode: str) -> None:
         log = Log()
         async with client_for(mode, server) as client:
             stream = streamkit.stream_events(client, retries=3, sinks=log, **PARAMS)
-            with soon(stream, server):
+            with cancelled_once(stream, has_failed):
                 began = time.monotonic()
                 items: list[Any] = []
                 await drain(stream, items)

@@ -48,6 +48,7 @@ from tests.conftest import (
     free,
     opened,
     sdk,
+    settled,
     sse,
     start,
     text,
@@ -149,8 +150,7 @@ class Kit:
         return await self.call(streamkit.collect, source, **options)
 
     async def call(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        given = function(*args, **options)
-        return await given if inspect.isawaitable(given) else given
+        return await settled(function(*args, **options))
 
 
 @pytest.fixture(params=["sync", "asyncio", "trio"])

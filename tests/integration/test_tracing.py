@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import pytest
 import streamkit
 from streamkit import CallbackSink
 from streamkit.testing import Reply, serve
-from tests.conftest import BETA, FUNCTIONS, PARAMS, client_for, read_through, run
+from tests.conftest import BETA, FUNCTIONS, PARAMS, cancelled_once, client_for, read_through, run, settled
 
 pytestmark = pytest.mark.filterwarnings(
     # The SDK and its HTTP library leave generators behind when a body is not read to its end, and trio says so.
@@ -203,27 +202,16 @@ def test_the_content_of_the_helper(spans: Spans, mode: str) -> None:
                 theirs = spans.one()
                 assert TEXT in theirs["gen_ai.output.messages"]
                 collected = streamkit.collect(resource.stream(**PARAMS))
-                assert (await collected if inspect.isawaitable(collected) else collected).text == TEXT
+                assert (await settled(collected)).text == TEXT
                 assert spans.one() == theirs
 
     with serve(REPLY, repeat=True) as server:
         run(mode, main)
 
 
-@contextlib.contextmanager
-def cancelled(stream: Any) -> Iterator[None]:
-    """Another thread cancels the stream, as soon as its reader waits for more than the first text."""
-
-    def cancel() -> None:
-        while not (stream.text and (stream._busy if hasattr(stream, "_busy") else stream._turn.locked())):
-            threading.Event().wait(0.001)
-        stream.cancel()
-
-    thread = threading.Thread(target=cancel)
-    thread.start()
-    yield
-    thread.join(10)
-    assert not thread.is_alive()
+def waits_for_more(stream: Any) -> bool:
+    """Whether its reader waits for more than the first text."""
+    return bool(stream.text and (stream._busy if hasattr(stream, "_busy") else stream._turn.locked()))
 
 
 async def take(stream: Any, how: str) -> None:
@@ -248,7 +236,7 @@ def test_who_stops_reading_makes_no_error(spans: Spans, mode: str, how: str) -> 
                 await read_raw(client.messages, leave=True)
             theirs = spans.one()
             stream = streamkit.stream_text(client, **PARAMS)
-            with cancelled(stream) if how == "cancel" else contextlib.nullcontext():
+            with cancelled_once(stream, waits_for_more) if how == "cancel" else contextlib.nullcontext():
                 await take(stream, how)
             assert (stream.status, stream.text) == ("interrupted", "One ")
             assert spans.one() == theirs

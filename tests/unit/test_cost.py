@@ -27,13 +27,13 @@ class Body:
         self.response, self.headers, self.is_closed = self, {"content-type": "text/event-stream"}, False
         self.count, self.event, self.block = count, sse(event), block
 
-    def iter_raw(self) -> Iterator[bytes]:
+    def iter_bytes(self) -> Iterator[bytes]:
         yield sse(start(), self.block)
         for _ in range(self.count):
             yield bytes(memoryview(self.event))  # a copy, as a socket gives
         yield sse(closed(), ending(), STOP)
 
-    iter_bytes = __next__ = iter_raw
+    __next__ = iter_bytes  # a stream has one
 
     def close(self) -> None:
         self.is_closed = True

@@ -48,12 +48,12 @@ class Body:
         self.is_closed = False
         self.__orig_class__ = anthropic.Stream[BetaRawMessageStreamEvent if beta else RawMessageStreamEvent]
 
-    def iter_raw(self) -> Iterator[bytes]:
+    def iter_bytes(self) -> Iterator[bytes]:
         yield from self.chunks
         if self.breaks:
             raise ConnectionResetError("Connection reset by peer")
 
-    iter_bytes = __next__ = iter_raw
+    __next__ = iter_bytes  # a stream has one
 
     def close(self) -> None:
         self.is_closed = True
