@@ -18,7 +18,7 @@ import pytest
 
 import streamkit
 from streamkit.testing import Reply, serve
-from tests.conftest import RECORDINGS
+from tests.conftest import RECORDINGS, async_sdk
 
 HERE = Path(__file__).resolve().parent
 FIXTURES = HERE.parent / "fixtures"
@@ -126,7 +126,14 @@ def by_sdk(resource: Any) -> tuple[Any, Any]:
     return as_dict(attempt(final)), attempt(raw)
 
 
-def by_streamkit(resource: Any) -> dict[str, Any]:
+def by_bytes(resource: Any) -> dict[str, Any]:
+    return {
+        "message": as_dict(attempt(lambda: streamkit.collect(resource, retries=0, **PARAMS).message)),
+        "events": attempt(lambda: list(streamkit.stream_events(resource, retries=0, **PARAMS))),
+    }
+
+
+def by_events(resource: Any) -> dict[str, Any]:
     def entered() -> Any:
         with resource.stream(**PARAMS) as stream:
             return streamkit.collect(stream).message
@@ -140,39 +147,43 @@ def by_streamkit(resource: Any) -> dict[str, Any]:
             return list(streamkit.stream_events(event for event in stream))
 
     return {
-        "message by bytes": as_dict(attempt(lambda: streamkit.collect(resource, retries=0, **PARAMS).message)),
-        "message by events": as_dict(attempt(entered)),
-        "events by bytes": attempt(lambda: list(streamkit.stream_events(resource, retries=0, **PARAMS))),
-        "events by events": attempt(events_handed_on),
-        "bare-events by events": bare(attempt(events_entered)),
+        "message": as_dict(attempt(entered)),
+        "events": attempt(events_handed_on),
+        "bare-events": bare(attempt(events_entered)),
     }
 
 
-async def by_streamkit_async(resource: Any) -> dict[str, Any]:
-    async def guarded(work: Any) -> Any:
+async def attempt_async(function: Any) -> Any:
+    """The same as `attempt`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         try:
-            return await work()
+            return await function()
         except Exception as error:
             return error
 
+
+async def by_bytes_async(resource: Any) -> dict[str, Any]:
     async def collected() -> Any:
         return (await streamkit.collect(resource, retries=0, **PARAMS)).message
-
-    async def entered() -> Any:
-        async with resource.stream(**PARAMS) as stream:
-            return (await streamkit.collect(stream)).message
 
     async def events() -> Any:
         async with streamkit.stream_events(resource, retries=0, **PARAMS) as stream:
             return [event async for event in stream]
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return {
-            "message by bytes": as_dict(await guarded(collected)),
-            "message by events": as_dict(await guarded(entered)),
-            "events by bytes": await guarded(events),
-        }
+    return {"message": as_dict(await attempt_async(collected)), "events": await attempt_async(events)}
+
+
+async def by_events_async(resource: Any) -> dict[str, Any]:
+    async def entered() -> Any:
+        async with resource.stream(**PARAMS) as stream:
+            return (await streamkit.collect(stream)).message
+
+    async def events_entered() -> Any:
+        async with resource.stream(**PARAMS) as stream:
+            return [event async for event in streamkit.stream_events(stream)]
+
+    return {"message": as_dict(await attempt_async(entered)), "bare-events": bare(await attempt_async(events_entered))}
 
 
 def differs(path: Path, kind: str, what: str) -> str | None:
@@ -185,40 +196,39 @@ def differs(path: Path, kind: str, what: str) -> str | None:
 
 
 def cases() -> Iterator[Any]:
-    """Each recording with each client; with the beta client, whose path is the same, only where it is run in full."""
+    """Each recording, with each client and both ways in; in the short run those whose path is not another's."""
     for path in recordings():
-        yield pytest.param(path, "stable", id=f"{path.name}-stable")
         alike = differs(path, "stable", "message") is None
-        yield pytest.param(path, "beta", id=f"{path.name}-beta", marks=[pytest.mark.slow] if alike else [])
+        for kind in ("stable", "beta"):
+            for way in ("bytes", "events"):
+                slow = alike and (kind, way) != ("stable", "bytes")
+                marks = [pytest.mark.slow] if slow else []
+                yield pytest.param(path, kind, way, id=f"{path.name}-{kind}-{way}", marks=marks)
 
 
-@pytest.mark.parametrize(("path", "kind"), list(cases()))
-def test_same_as_the_sdk(path: Path, kind: str, client: anthropic.Anthropic) -> None:
+@pytest.mark.parametrize(("path", "kind", "way"), list(cases()))
+def test_same_as_the_sdk(path: Path, kind: str, way: str, client: anthropic.Anthropic) -> None:
     def of(client: Any) -> Any:
         return client.messages if kind == "stable" else client.beta.messages
 
-    reply = Reply.recorded(path.read_bytes(), chunk_sizes=[4096])
-    with serve(reply, repeat=True) as server:
+    read, read_async = (by_bytes, by_bytes_async) if way == "bytes" else (by_events, by_events_async)
+    with serve(Reply.recorded(path.read_bytes(), chunk_sizes=[4096]), repeat=True) as server:
         resource = of(client.with_options(base_url=server.url))
         message, events = by_sdk(resource)
-        found = {"sync": by_streamkit(resource)}
 
         async def in_async() -> dict[str, Any]:
-            async with server.async_client(
-                max_retries=0, http_client=anthropic.DefaultAsyncHttpxClient(verify=False)
-            ) as async_client:
-                return await by_streamkit_async(of(async_client))
+            async with async_sdk(server) as async_client:
+                return await read_async(of(async_client))
 
-        found["async"] = anyio.run(in_async)
+        found = {"sync": read(resource), "async": anyio.run(in_async)}
     for source, answers in found.items():
-        for name, answer in answers.items():
-            what, way = name.split(" ", 1)
+        for what, answer in answers.items():
             wanted = {"message": message, "events": events, "bare-events": bare(events)}[what]
             reason = differs(path, kind, what.removeprefix("bare-"))
             if reason is None:
-                assert same(answer, wanted), f"{source} {kind} {name}: {answer!r} is not the SDK's {wanted!r}"
-            elif way == "by bytes" and NEWEST:
-                assert not same(answer, wanted), f"{source} {kind} {name} is the SDK's after all: {reason}"
+                assert same(answer, wanted), f"{source} {what}: {answer!r} is not the SDK's {wanted!r}"
+            elif way == "bytes" and NEWEST:
+                assert not same(answer, wanted), f"{source} {what} is the SDK's after all: {reason}"
 
 
 def test_the_recordings_are_there() -> None:
