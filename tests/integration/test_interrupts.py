@@ -481,7 +481,10 @@ def test_a_finaliser_that_is_interrupted(kind: str, capsys: pytest.CaptureFixtur
 
 # What others raise: a sink at each of its calls, the loop's body at each item.
 
-ERRORS = [KeyboardInterrupt, SystemExit, GeneratorExit, ValueError, StopIteration, MemoryError]
+ERRORS = [
+    *(KeyboardInterrupt, ValueError, StopIteration),
+    *(pytest.param(kind, marks=pytest.mark.slow) for kind in (SystemExit, GeneratorExit, MemoryError)),
+]
 
 
 def at_every_call(way: Way, kind: type[BaseException], where: str) -> int:
