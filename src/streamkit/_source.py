@@ -136,7 +136,7 @@ def _opened(source: Any) -> Source | None:
         return Source(lambda: source.__enter__, is_async=False, retries=None, manager=manager)
     if isinstance(source, _ASYNC_MANAGERS):
         return Source(lambda: source.__aenter__, is_async=True, retries=None, manager=manager)
-    if isinstance(source, type) or not hasattr(source, "close"):
+    if isinstance(source, type) or not (hasattr(source, "close") or hasattr(source, "aclose")):
         return None
     is_async = hasattr(source, "__anext__")
     if not is_async and not hasattr(source, "__next__"):

@@ -183,7 +183,16 @@ async def by_events_async(resource: Any) -> dict[str, Any]:
         async with resource.stream(**PARAMS) as stream:
             return [event async for event in streamkit.stream_events(stream)]
 
-    return {"message": as_dict(await attempt_async(entered)), "bare-events": bare(await attempt_async(events_entered))}
+    async def events_handed_on() -> Any:
+        async with await resource.create(stream=True, **PARAMS) as stream:
+            stand_in: Any = (event async for event in stream)
+            return [event async for event in streamkit.stream_events(stand_in)]
+
+    return {
+        "message": as_dict(await attempt_async(entered)),
+        "events": await attempt_async(events_handed_on),
+        "bare-events": bare(await attempt_async(events_entered)),
+    }
 
 
 def differs(path: Path, kind: str, what: str) -> str | None:
