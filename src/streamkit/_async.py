@@ -83,7 +83,7 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
                     continue
                 if self._timed:
                     if state.waker.reason is not None:
-                        item = state.broke(None)
+                        item = state.broke(None, monotonic())
                         continue
                     state.waker.idle_at = state.idle_deadline(monotonic())
                 try:
@@ -91,7 +91,7 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
                 except StopAsyncIteration:
                     item = state.end_of_body()
                 except Exception as error:  # noqa: BLE001 - classified, and raised as one of our family
-                    item = state.broke(error)
+                    item = state.broke(error, monotonic())
                 else:
                     if self._timed:
                         state.waker.idle_at = NEVER
@@ -187,7 +187,7 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
         except RuntimeError:  # trio
             self._loop = None
         with anyio.move_on_after(max(state.waker.total_at - now, 0)):
-            self._slot.append(await self._source.prepare()())
+            self._slot.append(await self._source.prepare(NEVER)())
         if not self._slot:
             state.timed_out("total")
             return

@@ -21,7 +21,7 @@ from anthropic.types import Message, RawMessageStreamEvent, Usage
 from anthropic.types.beta import BetaMessage, BetaRawMessageStreamEvent, BetaUsage
 
 from ._message import text_delta
-from ._wake import observer_of
+from ._wake import NEVER, TimeLeft, observer_of
 from ._wire import EventDecoder, WireError
 from .errors import (
     StreamAPIError,
@@ -44,6 +44,7 @@ _TAKES = (
     "or an opened SDK stream"
 )
 
+_UNKNOWN = anthropic.NOT_GIVEN  # the timeout of a resource's client: only a client says it
 _RAW_HEADER = "x-stainless-raw-response"  # by which the SDK asks itself for an unparsed response
 _RAW_RESPONSE = (
     "with_raw_response and with_streaming_response are no sources: hand in the client or client.messages; "
@@ -54,17 +55,17 @@ _RAW_RESPONSE = (
 class Source:
     """What was handed in, understood: how to open it, and what may be done with it.
 
-    `prepare` gives the function that opens the stream: it returns the SDK's stream, or an awaitable of it when
-    `is_async`. `retries` is how often it may be reopened by default, `None` for what cannot be reopened. `lives_on`
-    says that the SDK's object has a state of its own, which only its own iterator keeps up; `manager` is what has to be
-    left at the end for its sake.
+    `prepare` takes the moment at which the total time is over, and gives the function that opens the stream: it returns
+    the SDK's stream, or an awaitable of it when `is_async`. `retries` is how often it may be reopened by default,
+    `None` for what cannot be reopened. `lives_on` says that the SDK's object has a state of its own, which only its own
+    iterator keeps up; `manager` is what has to be left at the end for its sake.
     """
 
     __slots__ = ("is_async", "lives_on", "manager", "output_format", "prepare", "retries")
 
     def __init__(
         self,
-        prepare: Callable[[], Callable[[], Any]],
+        prepare: Callable[[float], Callable[[], Any]],
         *,
         is_async: bool,
         retries: int | None,
@@ -72,7 +73,7 @@ class Source:
         lives_on: bool = False,
         manager: Any = None,
     ) -> None:
-        self.prepare: Callable[[], Callable[[], Any]] = prepare
+        self.prepare: Callable[[float], Callable[[], Any]] = prepare
         self.is_async: bool = is_async
         self.retries: int | None = retries
         self.output_format: Any = output_format
@@ -101,7 +102,7 @@ def resolve(source: Any, params: Mapping[str, Any]) -> Source:
     if isinstance(output_format, (anthropic.NotGiven, anthropic.Omit)):
         output_format = None
     is_async = inspect.iscoroutinefunction(inspect.unwrap(resource.create))
-    prepare = _request(resource, params, output_format, is_async=is_async)
+    prepare = _request(resource, params, output_format, getattr(source, "timeout", _UNKNOWN), is_async=is_async)
     return Source(prepare, is_async=is_async, retries=retries, output_format=output_format)
 
 
@@ -111,21 +112,37 @@ def resolve_call(create: Callable[..., Any], args: tuple[Any, ...], kwargs: dict
         raise TypeError(_RAW_RESPONSE)  # a function of the SDK around its method: the response comes back unparsed
     if any(name.lower() == _RAW_HEADER for name in kwargs.get("extra_headers") or ()):
         raise TypeError(_RAW_RESPONSE)  # such a function around ours, which was put in the place of `create`
-    call = partial(create, *args, **{**kwargs, "stream": True})
     is_async = inspect.iscoroutinefunction(inspect.unwrap(create))
-    return Source(lambda: call, is_async=is_async, retries=anthropic.DEFAULT_MAX_RETRIES)
+
+    def prepare(until: float) -> Callable[[], Any]:
+        return partial(create, *args, **{**kwargs, "stream": True, **_in_time(kwargs, _UNKNOWN, until)})
+
+    return Source(prepare, is_async=is_async, retries=anthropic.DEFAULT_MAX_RETRIES)
 
 
 def _request(
-    resource: Any, params: Mapping[str, Any], output_format: Any, *, is_async: bool
-) -> Callable[[], Callable[[], Any]]:
-    if output_format is None:
-        given = {name: value for name, value in params.items() if name != "output_format"}
-        call = partial(resource.create, **given, stream=True)
-        return lambda: call
-    # Only `messages.stream()` of the SDK knows `output_format`.
+    resource: Any, params: Mapping[str, Any], output_format: Any, timeout: Any, *, is_async: bool
+) -> Callable[[float], Callable[[], Any]]:
     enter = "__aenter__" if is_async else "__enter__"
-    return lambda: getattr(resource.stream(**params), enter)
+
+    def prepare(until: float) -> Callable[[], Any]:
+        given = {**params, **_in_time(params, timeout, until)}
+        if output_format is not None:  # only `messages.stream()` of the SDK knows it
+            return getattr(resource.stream(**given), enter)  # type: ignore[no-any-return]
+        given.pop("output_format", None)
+        return partial(resource.create, **given, stream=True)
+
+    return prepare
+
+
+def _in_time(params: Mapping[str, Any], timeout: Any, until: float) -> dict[str, Any]:
+    """The parameter `timeout` of a request that has to be answered by `until`; `timeout` is the client's own."""
+    given = params.get("timeout", _UNKNOWN)
+    if not isinstance(given, (anthropic.NotGiven, anthropic.Omit)):
+        timeout = given
+    if until == NEVER or not (timeout is None or isinstance(timeout, (float, int, anthropic.Timeout))):
+        return {}
+    return {"timeout": TimeLeft(timeout, until)}
 
 
 def _opened(source: Any) -> Source | None:
@@ -133,9 +150,9 @@ def _opened(source: Any) -> Source | None:
     # One of a class of its own belongs to something that follows the reply, such as a thread of messages.
     manager = None if type(source) in (*_MANAGERS, *_ASYNC_MANAGERS) else source
     if isinstance(source, _MANAGERS):
-        return Source(lambda: source.__enter__, is_async=False, retries=None, manager=manager)
+        return Source(lambda _: source.__enter__, is_async=False, retries=None, manager=manager)
     if isinstance(source, _ASYNC_MANAGERS):
-        return Source(lambda: source.__aenter__, is_async=True, retries=None, manager=manager)
+        return Source(lambda _: source.__aenter__, is_async=True, retries=None, manager=manager)
     if isinstance(source, type) or not (hasattr(source, "close") or hasattr(source, "aclose")):
         return None
     is_async = hasattr(source, "__anext__")
@@ -150,7 +167,7 @@ def _opened(source: Any) -> Source | None:
         return source
 
     return Source(
-        lambda: take_over if is_async else lambda: source,
+        lambda _: take_over if is_async else lambda: source,
         is_async=is_async,
         retries=None,
         # The helpers are tested for first: old SDKs warn when one is tested for being a raw stream.

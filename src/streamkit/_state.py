@@ -128,7 +128,7 @@ class StreamState:
         self.waker.attach(reading.response)
         self.halted = False
         if self.waker.reason is not None:  # while the request was on its way
-            self.broke(None)
+            self.broke(None, now)
         elif now >= self.waker.total_at:
             self.timed_out("total")
 
@@ -160,15 +160,15 @@ class StreamState:
         """The body ended cleanly. Returns what `pull` does."""
         self.waker.idle_at = NEVER
         if self.waker.reason is not None:
-            return self.broke(None)
+            return self.broke(None, self._now)
         self._decoder.end()
         self.halted = True
         return self.pull()
 
-    def broke(self, error: Exception | None) -> Any:
+    def broke(self, error: Exception | None, now: float) -> Any:
         """Reading failed with `error`, or was ended by the waker. Returns what `pull` does."""
         self.waker.idle_at = NEVER
-        reason = self.waker.reason
+        reason = self.waker.reason or ("total" if now >= self.waker.total_at else None)
         if reason == "cancel":
             self.halted = True
         elif reason is not None:
@@ -177,13 +177,16 @@ class StreamState:
             self._fail(explain(error or EOFError(), self.reading))  # type: ignore[arg-type]
         return self.pull()
 
-    def timed_out(self, clock: Literal["idle", "total"]) -> None:
+    def timed_out(self, clock: Literal["idle", "total"], cause: Exception | None = None) -> None:
         """A clock ran out."""
         if clock == "idle":
             said = f"no content for {self.options.idle_timeout} seconds (idle_timeout)"
         else:
             said = f"the reply took longer than {self.options.total_timeout} seconds (total_timeout)"
-        self._fail(StreamTimeoutError(said, clock=clock, response=self.reading and self.reading.response))
+        error = StreamTimeoutError(said, clock=clock, response=self.reading and self.reading.response)
+        if cause is not None:
+            error.__cause__ = cause
+        self._fail(error)
 
     def judge(self) -> bool:
         """Whether the body, which ended cleanly, held a complete message. If not, that is a failure."""

@@ -14,6 +14,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Generic
 
+import anthropic
 from anthropic.types import RawMessageStreamEvent
 from typing_extensions import Self, TypeVar
 
@@ -83,7 +84,7 @@ class SyncStream(
                     continue
                 if self._timed:
                     if state.waker.reason is not None:  # where the socket could not be shut down
-                        item = state.broke(None)
+                        item = state.broke(None, monotonic())
                         continue
                     state.waker.idle_at = state.idle_deadline(monotonic())
                 try:
@@ -91,7 +92,7 @@ class SyncStream(
                 except StopIteration:
                     item = state.end_of_body()
                 except Exception as error:  # noqa: BLE001 - classified, and raised as one of our family
-                    item = state.broke(error)
+                    item = state.broke(error, monotonic())
                 else:
                     if self._timed:
                         state.waker.idle_at = NEVER
@@ -185,8 +186,15 @@ class SyncStream(
         state.begin(monotonic())
         if self._timed:
             watch(state.waker)
-        # One C call opens the stream and keeps it: no interrupt can come in between and lose it.
-        self._slot.extend(starmap(self._source.prepare(), ((),)))
+        total_at = state.waker.total_at
+        try:
+            # One C call opens the stream and keeps it: no interrupt can come in between and lose it.
+            self._slot.extend(starmap(self._source.prepare(total_at), ((),)))
+        except (anthropic.APITimeoutError, TimeoutError) as error:
+            if monotonic() < total_at:
+                raise
+            state.timed_out("total", error)
+            return
         reading = Reading(self._slot[-1], self._source)
         self._body = reading.body
         state.connected(reading, monotonic())

@@ -11,6 +11,8 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar
 
+import anthropic
+
 Reason: TypeAlias = Literal["cancel", "idle", "total"]
 NEVER = float("inf")
 _TICK = 0.05  # seconds between two looks at the clocks
@@ -90,6 +92,42 @@ class Waker:
                 if reason == "cancel":
                     _say_closed(self._response)
                 _shut_down(self._response)
+
+
+class _Part:
+    """One of the four seconds of a `TimeLeft`: its own, or what is left if that is less."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __set__(self, timeout: TimeLeft, seconds: float | None) -> None:
+        vars(timeout)[self._name] = seconds
+
+    def __get__(self, timeout: TimeLeft, owner: type) -> float:
+        left = timeout.until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("there is no time left for another attempt")
+        own = vars(timeout)[self._name]
+        return left if own is None else min(own, left)
+
+
+class TimeLeft(anthropic.Timeout):
+    """A timeout for the SDK that does not go beyond a moment: nobody can wake who waits for the response's headers.
+
+    The SDK reads it anew for each of its attempts. After that moment this raises `TimeoutError`, which ends them.
+    """
+
+    connect: Any = _Part()
+    read: Any = _Part()
+    write: Any = _Part()
+    pool: Any = _Part()
+
+    def __init__(self, timeout: Any, until: float) -> None:
+        super().__init__(timeout)
+        self.until = until  # on the clock of `time.monotonic`
+
+    def __repr__(self) -> str:  # also when it is over
+        return f"TimeLeft(until={self.until})"
 
 
 def reachable(response: Any) -> bool:

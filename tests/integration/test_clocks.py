@@ -19,7 +19,7 @@ import streamkit
 from streamkit import BufferSink, StreamTimeoutError
 from streamkit._source import event_maker
 from streamkit.testing import Reply, Server, serve
-from tests.conftest import PARAMS, STOP, client_for, closed, delta, ending, opened, run, start, text
+from tests.conftest import PARAMS, STOP, client_for, closed, delta, ending, opened, run, settled, start, text
 
 pytestmark = pytest.mark.filterwarnings(
     # The SDK and its HTTP library leave generators behind when a body is not read to its end, and trio says so.
@@ -270,18 +270,23 @@ def mute() -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-@pytest.mark.parametrize("mode", MODES[1:])
-def test_total_while_the_response_is_waited_for(mode: str) -> None:
-    """A sync stream has no socket to shut down as yet: there the client's own `timeout` bounds the wait."""
+@pytest.mark.parametrize(
+    ("door", "timeout", "retries"),
+    [("client", 4, 0), ("client", 6.0, 2), ("client", anthropic.Timeout(None, read=8), 0), ("resource", 12, 1)],
+)
+def test_total_while_the_response_is_waited_for(mode: str, door: str, timeout: Any, retries: int) -> None:
+    """Also where the SDK would try again. A resource does not say what timeout its client has: there it is given."""
+    kind: Any = anthropic.Anthropic if mode == "sync" else anthropic.AsyncAnthropic
     with mute() as url:
 
         async def go() -> Any:
-            made = anthropic.AsyncAnthropic(api_key="k", base_url=url, max_retries=0, timeout=4)
-            stream = streamkit.stream_text(made, total_timeout=0.3, **PARAMS)
+            made = kind(api_key="k", base_url=url, max_retries=retries, timeout=timeout)
+            source, given = (made, {}) if door == "client" else (made.beta.messages, {"timeout": timeout})
+            stream = streamkit.stream_text(source, total_timeout=0.3, **given, **PARAMS)
             with pytest.raises(StreamTimeoutError) as caught:
                 async for _ in each(stream):
                     pass
-            await made.close()
+            await settled(made.close())
             assert caught.value.result is stream.result
             return stream.result
 

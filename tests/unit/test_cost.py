@@ -40,7 +40,7 @@ class Body:
 
 
 def stream_of(body: Body, kind: Any = TextStream, **options: Any) -> Any:
-    return kind(Source(lambda: lambda: body, is_async=False, retries=0), Options(**options))
+    return kind(Source(lambda _: lambda: body, is_async=False, retries=0), Options(**options))
 
 
 def calls(count: int, kind: Any, event: dict[str, Any], block: dict[str, Any], **options: Any) -> int:

@@ -62,7 +62,7 @@ class Body:
 def play(*chunks: bytes, breaks: bool = False, beta: bool = False) -> tuple[list[str], StreamResult[Any, Any]]:
     """The text that is yielded, and the result."""
     body, given = Body(*chunks, breaks=breaks, beta=beta), []
-    stream = TextStream(Source(lambda: lambda: body, is_async=False, retries=0), Options())  # type: ignore[var-annotated]
+    stream = TextStream(Source(lambda _: lambda: body, is_async=False, retries=0), Options())  # type: ignore[var-annotated]
     failure: StreamError | None = None
     try:
         with stream:
@@ -310,7 +310,7 @@ def test_byte_by_byte_is_the_same_as_at_once(recorded: Path) -> None:
     """At each byte, the state that a consumer can see is that of the cut there."""
     body, beta = recorded.read_bytes(), recorded.stem in BETA
     expected, source = Expected(body), Body(*(body[i : i + 1] for i in range(len(body))), beta=beta)
-    stream = TextStream(Source(lambda: lambda: source, is_async=False, retries=0), Options())  # type: ignore[var-annotated]
+    stream = TextStream(Source(lambda _: lambda: source, is_async=False, retries=0), Options())  # type: ignore[var-annotated]
     whole_text, count = "", 0
     with stream:
         for piece in stream:

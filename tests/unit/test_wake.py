@@ -5,13 +5,15 @@ from __future__ import annotations
 import socket
 import sys
 import threading
+import time
 from types import SimpleNamespace
 from typing import Any
 
+import anthropic
 import pytest
 
 from streamkit import _wake
-from streamkit._wake import NEVER, Waker
+from streamkit._wake import NEVER, TimeLeft, Waker
 
 
 def response(sock: Any, version: bytes = b"HTTP/1.1", **extensions: Any) -> Any:
@@ -144,3 +146,22 @@ def test_a_signal_handler_may_cancel_whatever_it_interrupts(name: str, arguments
         threading.Thread(target=run, daemon=True).start()
         assert done.wait(5), f"stuck for ever, when it comes at bytecode {step} of {name}"
         reached = count >= step
+
+
+@pytest.mark.parametrize(
+    ("timeout", "connect", "read"),
+    [(None, 60.0, 60.0), (20, 20.0, 20.0), (600.0, 60.0, 60.0), (anthropic.Timeout(600, connect=5), 5.0, 60.0)],
+)
+def test_time_left(timeout: Any, connect: float, read: float) -> None:
+    """The HTTP library makes a `Timeout` of it for each attempt."""
+    left = anthropic.Timeout(TimeLeft(timeout, time.monotonic() + 60))
+    for found, wanted in ((left.connect, connect), (left.read, read), (left.write, read), (left.pool, read)):
+        assert found is not None
+        assert wanted - 10 < found <= wanted
+
+
+def test_no_time_left() -> None:
+    over = TimeLeft(600, time.monotonic())
+    with pytest.raises(TimeoutError, match="no time left"):
+        anthropic.Timeout(over)
+    assert repr(over).startswith("TimeLeft(until=")
