@@ -20,6 +20,7 @@ _E = b"e"[0]
 _FIELDS = (b":", b"event:", b"data:", b"id:", b"retry:")
 # What may follow the text of a text delta: the API pads some with spaces.
 _ENDS = frozenset(b"}" + b" " * spaces + b"}\n\n" for spaces in range(64))
+_USUAL_END = b'"}}\n\n'
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -54,8 +55,13 @@ class EventDecoder:
         """
         if not chunk.startswith(self._head) or self._buffer or self._after_cr:
             return None
-        end = chunk.rfind(b'"') + 1
-        if chunk[end:] not in _ENDS or len(chunk) > MAX_EVENT_BYTES:
+        if chunk.endswith(_USUAL_END):
+            end = len(chunk) - len(_USUAL_END) + 1
+        else:
+            end = chunk.rfind(b'"') + 1
+            if chunk[end:] not in _ENDS:
+                return None
+        if end > MAX_EVENT_BYTES:
             return None
         try:
             # Between the head and the end, and two quotes: if that is a string, the event is as good as the one before.
