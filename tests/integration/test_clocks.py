@@ -296,6 +296,22 @@ def test_total_while_the_response_is_waited_for(mode: str, door: str, timeout: A
     print("1 case")
 
 
+def test_the_timeout_of_the_sdk_while_the_response_is_waited_for(mode: str) -> None:
+    """What the SDK raises before there is a response goes on as it is, with a clock too."""
+    kind: Any = anthropic.Anthropic if mode == "sync" else anthropic.AsyncAnthropic
+    with mute() as url:
+
+        async def go() -> None:
+            client = kind(api_key="k", base_url=url, max_retries=0, timeout=0.2)
+            stream = streamkit.stream_text(client, total_timeout=60, **PARAMS)
+            with pytest.raises(anthropic.APITimeoutError) as caught:
+                await settled(stream.open())
+            await settled(client.close())
+            assert (type(caught.value), stream.status) == (anthropic.APITimeoutError, "timed_out")
+
+        run(mode, go)
+
+
 def test_many_clocks_at_once(mode: str) -> None:
     """Each of many streams has its own time, and those whose clocks do not run out end well."""
     count = 24
