@@ -81,7 +81,7 @@ async def ran_out(
             return error, error.result.timing.total
 
 
-WAYS = ["client", "raw", "helper"]
+WAYS = ["client", "helper", pytest.param("raw", marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("way", WAYS)

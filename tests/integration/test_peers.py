@@ -324,7 +324,7 @@ OTHERWISE: dict[tuple[str, str], Seen] = {("a message of nothing", "helper"): NO
 
 
 @pytest.mark.parametrize("name", PEERS)
-@pytest.mark.parametrize("way", ["bytes", "helper", "raw"])
+@pytest.mark.parametrize("way", ["bytes", "helper", pytest.param("raw", marks=pytest.mark.slow)])
 def test_a_peer(name: str, way: str) -> None:
     peer = PEERS[name]
     count = 0
