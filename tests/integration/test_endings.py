@@ -525,18 +525,18 @@ def test_a_consumer_that_takes_its_time_with_any_event_does_not_trip_the_idle_cl
 
     async def main() -> Any:
         async with async_sdk(server) as client:
-            stream = stream_events(client, idle_timeout=0.3, retries=0, **PARAMS)
+            stream = stream_events(client, idle_timeout=0.6, retries=0, **PARAMS)
             async for event in stream:
                 if event.type in slow_at:
-                    await anyio.sleep(0.4)
+                    await anyio.sleep(0.7)
             return stream
 
     with serve(LETTERS) as server:
         if mode == "sync":
-            stream: Any = stream_events(sdk(server), idle_timeout=0.3, retries=0, **PARAMS)
+            stream: Any = stream_events(sdk(server), idle_timeout=0.6, retries=0, **PARAMS)
             for event in stream:
                 if event.type in slow_at:
-                    work(0.4)
+                    work(0.7)
         else:
             stream = run(mode, main)
     assert stream.status == "complete"

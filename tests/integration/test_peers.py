@@ -235,15 +235,15 @@ PEERS: dict[str, Peer] = {
     ),
     "gzip that is none": Peer(body(WHOLE, headers={"content-encoding": "gzip"}), NO_STREAM),
     # Silence.
-    "silence": Peer(body(WHOLE).stall(after_events=3), ("timed_out", StreamTimeoutError, "One "), client=(("timeout", 0.15),)),
-    "silence at once": Peer(body(WHOLE).stall(after_events=0), ("timed_out", StreamTimeoutError, ""), client=(("timeout", 0.15),)),
+    "silence": Peer(body(WHOLE).stall(after_events=3), ("timed_out", StreamTimeoutError, "One "), client=(("timeout", 0.4),)),
+    "silence at once": Peer(body(WHOLE).stall(after_events=0), ("timed_out", StreamTimeoutError, ""), client=(("timeout", 0.4),)),
     "silence in an event": Peer(
-        body(WHOLE).stall(after_bytes=len(sse(*HEAD)) + 30), ("timed_out", StreamTimeoutError, "One "), client=(("timeout", 0.15),)
+        body(WHOLE).stall(after_bytes=len(sse(*HEAD)) + 30), ("timed_out", StreamTimeoutError, "One "), client=(("timeout", 0.4),)
     ),
     "only pings": Peer(
-        body(WHOLE).stall(after_events=3, pings=0.02), ("timed_out", StreamTimeoutError, "One "), options=(("idle_timeout", 0.2),)
+        body(WHOLE).stall(after_events=3, pings=0.02), ("timed_out", StreamTimeoutError, "One "), options=(("idle_timeout", 0.4),)
     ),
-    "silence after the end": Peer(body(WHOLE).stall(after_events=7), DONE, client=(("timeout", 0.15),)),
+    "silence after the end": Peer(body(WHOLE).stall(after_events=7), DONE, client=(("timeout", 0.4),)),
 }
 # fmt: on
 

@@ -323,9 +323,9 @@ def test_total_timeout_ends_the_wait(mode: str) -> None:
 
 
 def test_the_idle_clock_does_not_run_while_waiting_to_try_again(mode: str) -> None:
-    slow = Reply.text(["One"], headers={"retry-after": "0.6"}).error("overloaded_error", after_events=1)
+    slow = Reply.text(["One"], headers={"retry-after": "0.9"}).error("overloaded_error", after_events=1)
     with serve(slow, REPLY) as server:
-        stream, log, _ = run(mode, lambda: read(mode, server, retries=1, idle_timeout=0.3))
+        stream, log, _ = run(mode, lambda: read(mode, server, retries=1, idle_timeout=0.6))
         assert len(server.requests) == 2
     assert (stream.status, stream.text, log.finished) == ("complete", TEXT, ["complete"])
     print("1 case")
