@@ -98,9 +98,7 @@ def resolve(source: Any, params: Mapping[str, Any]) -> Source:
         raise TypeError(_RAW_RESPONSE)
     if "stream" in params:
         raise TypeError("stream= is not needed: the request is always streamed")
-    output_format = params.get("output_format")
-    if isinstance(output_format, (anthropic.NotGiven, anthropic.Omit)):
-        output_format = None
+    output_format = _given(params, "output_format", None)
     is_async = inspect.iscoroutinefunction(inspect.unwrap(resource.create))
     prepare = _request(resource, params, output_format, getattr(source, "timeout", _UNKNOWN), is_async=is_async)
     return Source(prepare, is_async=is_async, retries=retries, output_format=output_format)
@@ -135,11 +133,15 @@ def _request(
     return prepare
 
 
+def _given(params: Mapping[str, Any], name: str, default: Any) -> Any:
+    """A parameter of the request; the default where it is left out, in whatever way."""
+    value = params.get(name, anthropic.NOT_GIVEN)
+    return default if isinstance(value, (anthropic.NotGiven, anthropic.Omit)) else value
+
+
 def _in_time(params: Mapping[str, Any], timeout: Any, until: float) -> dict[str, Any]:
     """The parameter `timeout` of a request that has to be answered by `until`; `timeout` is the client's own."""
-    given = params.get("timeout", _UNKNOWN)
-    if not isinstance(given, (anthropic.NotGiven, anthropic.Omit)):
-        timeout = given
+    timeout = _given(params, "timeout", timeout)
     if until == NEVER or not (timeout is None or isinstance(timeout, (float, int, anthropic.Timeout))):
         return {}
     return {"timeout": TimeLeft(timeout, until)}

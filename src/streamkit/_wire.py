@@ -61,7 +61,7 @@ class EventDecoder:
             end = chunk.rfind(b'"') + 1
             if chunk[end:] not in _ENDS:
                 return None
-        if end > MAX_EVENT_BYTES:
+        if len(chunk) > MAX_EVENT_BYTES:
             return None
         try:
             # Between the head and the end, and two quotes: if that is a string, the event is as good as the one before.

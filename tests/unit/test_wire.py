@@ -423,3 +423,17 @@ def test_the_head_of_a_body_that_is_no_event_stream(body: bytes, head: bytes) ->
         decoder.end()
         list(ready(decoder))
         assert decoder.foreign == head
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_the_limit_is_the_same_on_the_short_way(over: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk that is one text delta is refused from the same size on as an event that was fed."""
+    head, end = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":', b"}\n\n"
+    head += b'{"type":"text_delta","text":"'
+    decoder = EventDecoder()
+    decoder.feed(head + b'x"}' + end)
+    decoder.parse(decoder.waiting.popleft())
+    monkeypatch.setattr(_wire, "MAX_EVENT_BYTES", 500)
+    size = 500 + over - len(head) - len(b'"}' + end)
+    text = decoder.text_of(head + b"x" * size + b'"}' + end)
+    assert (text is None) == bool(over)
