@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import json
 import os
 import re
 import secrets
@@ -12,12 +11,14 @@ import socket
 import struct
 import sys
 import threading
+import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ._replies import Reply, framed, unstreamed
+from ._requests import Request, RequestError, read_request
 
 if sys.platform == "linux":
     import fcntl
@@ -30,38 +31,6 @@ if TYPE_CHECKING:
 # Where messages are created: at the API, on Bedrock, on Vertex.
 _ENDPOINT = re.compile(r"/messages$|/model/[^/]+/invoke(-with-response-stream)?$|/models/[^/]+:(streamR|r)awPredict$")
 _WAIT = 5.0  # seconds that leaving the server, or a reset, waits for a thread or a peer that does not react
-
-
-class _Headers(Mapping[str, str]):
-    def __init__(self, items: Iterable[tuple[str, str]]) -> None:
-        self._items = {name.lower(): value for name, value in items}
-
-    def __getitem__(self, name: str) -> str:
-        return self._items[name.lower()]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._items)
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __repr__(self) -> str:
-        return repr(self._items)
-
-
-@dataclass(frozen=True)
-class Request:
-    """A request as the server got it. `headers` is a mapping that ignores case; `path` includes the query."""
-
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        """The parsed body. Raises ValueError if it is no JSON."""
-        return json.loads(self.body)
 
 
 class _Connection:
@@ -77,20 +46,27 @@ class _Connection:
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def _run(self) -> None:
-        # A client may leave at any moment (OSError), or speak something else than HTTP (ValueError, HTTPException).
-        with contextlib.suppress(OSError, ValueError, http.client.HTTPException), self._sock, self._file:
+        with contextlib.suppress(OSError), self._sock, self._file:  # a client may leave at any moment
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            while request := self._read():
-                if not self._write(self._answer(request)) or request.headers.get("connection", "").lower() == "close":
-                    break
+            try:
+                while request := read_request(self._file):
+                    if (
+                        not self._write(self._answer(request))
+                        or request.headers.get("connection", "").lower() == "close"
+                    ):
+                        break
+            except RequestError as error:
+                self._refuse(error)
 
-    def _read(self) -> Request | None:
-        line = self._file.readline(65536).decode("latin-1")
-        if not line:
-            return None
-        method, path, _ = line.split()
-        headers = _Headers(http.client.parse_headers(self._file).items())
-        return Request(method, path, headers, self._file.read(int(headers.get("content-length", 0))))
+    def _refuse(self, error: RequestError) -> None:
+        """Say what is wrong with the request, and end the connection."""
+        self._write(Reply.http_error(error.status, message=error.message, headers={"connection": "close"}))
+        self._sock.shutdown(socket.SHUT_WR)
+        # A socket that is closed with unread bytes resets the connection, and the client may lose the answer.
+        deadline = time.monotonic() + _WAIT
+        self._sock.settimeout(_WAIT)
+        while self._sock.recv(65536) and time.monotonic() < deadline:
+            pass
 
     def _write(self, reply: Reply) -> bool:
         """Send the reply. Returns whether the connection can be used again."""
@@ -221,8 +197,10 @@ class Server:
                 return Reply.http_error(404, message=f"no such endpoint here: {request.method} {request.path}")
             try:
                 streamed = request.json.get("stream") is True
-            except (ValueError, AttributeError):
-                return Reply.http_error(400, message="the body of the request is no JSON object")
+            except AttributeError:
+                return Reply.http_error(400, message="the body of the request is not a JSON object")
+            except ValueError as error:
+                return Reply.http_error(400, message=f"the body of the request is not JSON: {error}")
             given, self._used = self._used, self._used + 1
             if given >= len(self._replies) and not self._repeat:
                 text = f"serve() was given {len(self._replies)} replies, all used: give it more, or repeat=True"

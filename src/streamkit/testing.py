@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from streamkit._replies import Reply
-from streamkit._server import Request, Server, serve
+from streamkit._requests import Request
+from streamkit._server import Server, serve
 from streamkit.sinks import AsyncSink, Sink
 
 if TYPE_CHECKING:

@@ -33,7 +33,11 @@ MIXED = Reply.blocks(
     {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {}},
 )
 HOME = Path(streamkit.__file__).parent
-OURS = {str(path) for path in HOME.glob("*.py") if path.name not in ("testing.py", "_server.py", "_replies.py")}
+OURS = {
+    str(path)
+    for path in HOME.glob("*.py")
+    if path.name not in ("testing.py", "_server.py", "_replies.py", "_requests.py")
+}
 
 
 class Log(Sink):
