@@ -389,8 +389,11 @@ def every_point(way: Way, step: int) -> tuple[int, int, list[Outcome], list[str]
     outcomes: list[Outcome] = []
     failures: list[str] = []
     with serve(*way.replies, repeat=True) as server:
+        runs = 0
 
         def run(tracer: Tracer, error: BaseException | None) -> Outcome:
+            nonlocal runs
+            runs += 1
             server._used = 0  # each run starts with the first reply
             for sink in sinks:
                 sink.clear()
@@ -405,13 +408,17 @@ def every_point(way: Way, step: int) -> tuple[int, int, list[Outcome], list[str]
         chosen = sorted({*first.values(), *last.values()})[::step]
         for at in chosen:
             error = KeyboardInterrupt(at)
+            if sys.version_info >= (3, 13):
+                # After an exception out of a trace function, these Pythons report only a part of the opcodes in the
+                # next run, and the point would not be reached. A run to the end in between brings them all back.
+                run(Tracer(), None)
             try:
                 outcomes.append(run(Tracer(at, error), error))
             except AssertionError as failed:
                 failures.append(f"{counting.points[at]}: {failed}".split("\n")[0])
                 client = sdk(server)
                 streamkit._sinks._in_use.clear()
-        assert server.connections <= len(chosen) * len(way.replies) + 2
+        assert server.connections <= runs * len(way.replies)
     # What depends on the time runs or does not: the last points may not be reached.
     reached = [outcome for outcome in outcomes if outcome.hit is not None]
     assert len(chosen) - len(reached) - len(failures) <= max(3, len(chosen) // 50)
