@@ -29,7 +29,7 @@ SOON = 0.1  # seconds in which a reader wakes
 pytestmark = pytest.mark.filterwarnings(
     # The HTTP library leaves generators behind when a body is not read to its end, and trio says so.
     "ignore:Async generator 'http:ResourceWarning",
-    "ignore:Exception ignored in.*async_generator:pytest.PytestUnraisableExceptionWarning",
+    "ignore:Exception ignored .*async_generator:pytest.PytestUnraisableExceptionWarning",
 )
 
 

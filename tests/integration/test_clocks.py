@@ -23,7 +23,7 @@ from tests.conftest import PARAMS, STOP, client_for, closed, delta, ending, open
 
 pytestmark = pytest.mark.filterwarnings(
     # The SDK and its HTTP library leave generators behind when a body is not read to its end, and trio says so.
-    "ignore:Exception ignored in.*async_generator:pytest.PytestUnraisableExceptionWarning",
+    "ignore:Exception ignored .*async_generator:pytest.PytestUnraisableExceptionWarning",
 )
 
 MODES = ["sync", "asyncio", "trio"]

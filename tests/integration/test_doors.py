@@ -21,7 +21,7 @@ from tests.conftest import PARAMS, PLATFORMS, client_for, free, platform_for, ru
 
 pytestmark = pytest.mark.filterwarnings(
     # The SDK and its HTTP library leave generators behind when a body is not read to its end.
-    "ignore:Exception ignored in.*async_generator:pytest.PytestUnraisableExceptionWarning",
+    "ignore:Exception ignored .*async_generator:pytest.PytestUnraisableExceptionWarning",
 )
 
 FUNCTIONS = ["stream_text", "stream_events", "collect", "streamed"]

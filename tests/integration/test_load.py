@@ -76,7 +76,7 @@ class Work:
 
 @pytest.mark.parametrize("count", [60, pytest.param(300, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@pytest.mark.filterwarnings("ignore:Exception ignored in.*async_generator:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:Exception ignored .*async_generator:pytest.PytestUnraisableExceptionWarning")
 def test_async_streams(backend: str, count: int) -> None:
     work, meter = Work(count), UsageMeter()
 

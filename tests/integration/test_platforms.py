@@ -33,7 +33,7 @@ from tests.conftest import BETA, PARAMS, PLATFORMS, client_for, free, platform_f
 
 pytestmark = pytest.mark.filterwarnings(
     # The SDK and its HTTP library leave generators behind when a body is not read to its end.
-    "ignore:Exception ignored in.*async_generator:pytest.PytestUnraisableExceptionWarning",
+    "ignore:Exception ignored .*async_generator:pytest.PytestUnraisableExceptionWarning",
 )
 
 MODES = ["sync", "asyncio"]

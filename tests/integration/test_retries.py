@@ -25,7 +25,7 @@ from tests.conftest import PARAMS, STOP, cancelled_once, client_for, closed, end
 
 pytestmark = pytest.mark.filterwarnings(
     # The SDK and its HTTP library leave generators behind when a body is not read to its end, and trio says so.
-    "ignore:Exception ignored in.*async_generator:pytest.PytestUnraisableExceptionWarning",
+    "ignore:Exception ignored .*async_generator:pytest.PytestUnraisableExceptionWarning",
 )
 
 # message_start, ping, content_block_start, "One ", "two ", "three", content_block_stop, message_delta, message_stop

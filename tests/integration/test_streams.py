@@ -58,7 +58,7 @@ from tests.conftest import (
 pytestmark = [
     pytest.mark.anyio,
     # The SDK and its HTTP library leave generators behind when a body is not read to its end, and trio says so.
-    pytest.mark.filterwarnings("ignore:Exception ignored in.*async_generator:pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore:Exception ignored .*async_generator:pytest.PytestUnraisableExceptionWarning"),
 ]
 
 # message_start, ping, content_block_start, "One ", "two ", "three", content_block_stop, message_delta, message_stop
@@ -1089,7 +1089,7 @@ async def test_a_stream_that_is_dropped_warns_and_closes_its_connection(kit: Kit
     assert log.of("finish") == ["interrupted"]
 
 
-@pytest.mark.filterwarnings("ignore:Exception ignored in.*async_generator:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:Exception ignored .*async_generator:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning", "ignore:Async generator 'http:ResourceWarning")
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_stream_that_is_dropped_after_its_loop_has_ended(backend: str) -> None:

@@ -18,7 +18,7 @@ from tests.conftest import BETA, FUNCTIONS, PARAMS, cancelled_once, client_for, 
 
 pytestmark = pytest.mark.filterwarnings(
     # The SDK and its HTTP library leave generators behind when a body is not read to its end, and trio says so.
-    "ignore:Exception ignored in.*async_generator:pytest.PytestUnraisableExceptionWarning",
+    "ignore:Exception ignored .*async_generator:pytest.PytestUnraisableExceptionWarning",
 )
 
 # message_start, ping, content_block_start, "One ", "two ", "three", content_block_stop, message_delta, message_stop
