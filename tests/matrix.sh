@@ -15,7 +15,7 @@ find_python() { # uv does not look behind pyenv's shims
   done
 }
 pythons=()
-for version in 3.10 3.11 3.12 3.13 3.14; do
+for version in 3.10 3.11 3.12 3.13 3.14 3.15; do
   if [ -n "$(find_python "$version")" ]; then pythons+=("$version"); fi
 done
 if [ "${MATRIX:-}" = full ]; then
