@@ -10,6 +10,7 @@ from typing import Any
 
 import jiter
 
+from ._history import LIMITS
 from ._wire import WireError, parse_json
 
 # Blocks whose input arrives as pieces of JSON.
@@ -38,25 +39,26 @@ class TextBuffer:
 
     def __init__(self) -> None:
         self.short: list[str] = []
-        # Long pieces, each joined from many short ones, how many of them count, and the short ones since: replaced as
-        # one, so that a reader in another thread never sees half of a change.
-        self._parts: tuple[list[str], int, list[str]] = ([], 0, self.short)
+        # Long pieces, each joined from many short ones, how many of them count, the short ones since, and how many
+        # short ones were joined: replaced as one, so that a reader in another thread never sees half of a change.
+        self._parts: tuple[list[str], int, list[str], int] = ([], 0, self.short, 0)
         self._cache: list[tuple[str, int, int]] = []  # the whole so far, the long pieces in it, characters of the rest
 
     def fold(self) -> None:
         """Join the short pieces into a long one: a list of short strings takes many times the memory of one long."""
         if self.short:
-            long = self._parts[0]
-            long.append("".join(self.short))
-            self._parts = (long, len(long), [])
+            long, _, short, joined = self._parts
+            long.append("".join(short))
+            self._parts = (long, len(long), [], joined + len(short))
             self.short = self._parts[2]
 
-    def __bool__(self) -> bool:
-        _, count, short = self._parts
-        return bool(count or short)
+    def __len__(self) -> int:
+        """How many pieces were added."""
+        _, _, short, joined = self._parts
+        return joined + len(short)
 
     def __str__(self) -> str:
-        _, count, short = self._parts
+        _, count, short, _ = self._parts
         if not count:
             return "".join(short)
         try:
@@ -64,7 +66,7 @@ class TextBuffer:
             text, folded, rest = self._cache.pop()
         except IndexError:  # the first time, or another thread has it
             text, folded, rest = "", 0, 0
-        long, count, short = self._parts  # again: now they are no older than what was taken
+        long, count, short, _ = self._parts  # again: now they are no older than what was taken
         start = len(text) - rest
         tail = "".join(long[folded:count])
         text += tail[rest:] if folded < count else ""
@@ -109,11 +111,15 @@ class Block:
         """The block is whole: join and parse its input, once."""
         if self.kind in _TOOL_USES and self.pieces:
             added = str(self.pieces)
-            if added:
-                value, whole = _parse_input(added, partial_mode)
-                self.raw = None if whole else added
-                self.data["input"] = value
+            value, whole = _parse_input(added, partial_mode)
+            self.raw = None if whole else added
+            self.data["input"] = value
         self.closed = True  # last: another thread may look at any moment
+
+    def cut(self) -> None:
+        """A limit cut the message here: a tool use without any input was to have some."""
+        if self.kind in _TOOL_USES and not self.pieces and not self.data.get("input"):
+            self.raw = ""
 
 
 class MessageBuilder:
@@ -129,6 +135,8 @@ class MessageBuilder:
         self.stop_reason: str | None = None
         self.stopped = False  # `message_stop` arrived
         self._by_index: dict[int, Block] = {}
+        self._unclosed: dict[Block, None] = {}  # a set in order, so that the end of the message visits no block twice
+        self._fold_at = _FOLD
         self._separator = separator
         self._beta = beta
         self._partial_mode = partial_mode  # how the SDK reads tool input that was cut
@@ -149,16 +157,18 @@ class MessageBuilder:
             if kind == "content_block_start":
                 return self._open(event["index"], event["content_block"])
             if kind == "content_block_stop":
-                self._by_index[event["index"]].close(self._partial_mode)
+                block = self._by_index.get(event["index"])
+                if block is not None:  # a stray one ends nothing, and does no harm
+                    block.close(self._partial_mode)
+                    self._unclosed.pop(block, None)
             elif kind == "message_start":
                 return self._start(event["message"])
             elif kind == "message_delta":
                 self._message_delta(event)
             elif kind == "message_stop":
                 self._need_start()
-                self._close_all()
-                if self.stop_reason is None:  # a reply that came whole in `message_start`
-                    self.stop_reason = _string_or_none(self.head.get("stop_reason"))  # type: ignore[union-attr]
+                # Of a reply that came whole in `message_start`, the reason stands there.
+                self._end(self.stop_reason or _string_or_none(self.head.get("stop_reason")))  # type: ignore[union-attr]
                 self.stopped = True
         except KeyError as error:
             raise WireError(self._out_of_order(kind, event, error)) from error
@@ -180,7 +190,7 @@ class MessageBuilder:
             text = self._first_text(block, text)
         short = self.text.short
         short.append(text)
-        if len(short) >= _FOLD:
+        if len(short) >= self._fold_at:
             self._fold()
         return text
 
@@ -191,11 +201,18 @@ class MessageBuilder:
         blocks = [block.snapshot(self._partial_mode) for block in self.blocks]
         return {**self.head, "content": blocks, "usage": dict(self.usage)}
 
+    def delta_count(self) -> int:
+        """How many deltas of text, thinking and tool input arrived that were not empty: each holds at least a token.
+
+        Counted when asked for. A compaction is not in: the API counts its tokens apart.
+        """
+        return sum(len(block.pieces) for block in self.blocks)
+
     def _delta(self, block: Block, delta: dict[str, Any]) -> tuple[str, str]:
         kind = delta["type"]
         if kind == "input_json_delta":
-            if block.kind in _TOOL_USES:
-                self._grow(block.pieces, _string(delta["partial_json"]))
+            if block.kind in _TOOL_USES and (piece := _string(delta["partial_json"])):
+                self._grow(block.pieces, piece)
         elif kind == "thinking_delta":
             thinking = _string(delta["thinking"])
             if thinking and block.kind == "thinking":
@@ -222,6 +239,7 @@ class MessageBuilder:
             block.data["citations"] = list(block.data["citations"])  # grows; the event's own stays as it is
         self.blocks.append(block)
         self._by_index[index] = block
+        self._unclosed[block] = None
         return self._first_words(block)
 
     def _start(self, message: dict[str, Any]) -> tuple[str, str]:
@@ -268,6 +286,8 @@ class MessageBuilder:
         self.text.fold()
         for block in self._by_index.values():
             block.pieces.fold()
+        # All blocks were visited: with many of them, the next time is after as many pieces.
+        self._fold_at = max(_FOLD, len(self._by_index))
 
     def _first_text(self, block: Block, text: str) -> str:
         block.speaks = block.kind not in _STRUCTURED
@@ -282,9 +302,11 @@ class MessageBuilder:
         delta = event["delta"]
         for name in ("stop_reason", "stop_sequence", "stop_details"):
             head[name] = delta.get(name, head.get(name))
-        self.stop_reason = _string_or_none(head["stop_reason"])
-        if self.stop_reason is not None:
-            self._close_all()
+        reason = _string_or_none(head["stop_reason"])
+        if reason is None:
+            self.stop_reason = None
+        else:
+            self._end(reason)
         if delta.get("container") is not None:
             head["container"] = delta["container"]
         usage: dict[str, Any] = event.get("usage") or {}
@@ -299,11 +321,16 @@ class MessageBuilder:
                 if event.get(name) is not None:
                     head[name] = event[name]
 
-    def _close_all(self) -> None:
+    def _end(self, reason: str | None) -> None:
         """The message is at its end, and so is each block, also where its own end never came."""
-        for block in self.blocks:
-            if not block.closed:
-                block.close(self._partial_mode)
+        if reason in LIMITS:
+            # The limit cut the last block, or one that is still open: what ended before another one began is whole.
+            for block in (*self._unclosed, *self.blocks[-1:]):
+                block.cut()
+        for block in self._unclosed:
+            block.close(self._partial_mode)
+        self._unclosed.clear()
+        self.stop_reason = reason  # last: who sees it in another thread sees what was cut
 
     def _need_start(self) -> None:
         if self.head is None:

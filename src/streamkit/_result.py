@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, fields
-from typing import Any, Generic, Literal, NamedTuple, TypeAlias, cast
+from typing import Any, Generic, Literal, NamedTuple, TypeAlias, overload
 
 import anthropic
 from anthropic.types import Message, MessageParam, ToolUseBlock, Usage
-from anthropic.types.beta import BetaMessage
+from anthropic.types.beta import BetaMessage, BetaMessageParam
 from typing_extensions import TypeVar
 
+from ._history import LIMITS, acceptable
 from .errors import StreamError, rebuild
 
 Status: TypeAlias = Literal["streaming", "complete", "interrupted", "disconnected", "timed_out", "failed"]
@@ -19,7 +20,6 @@ Status: TypeAlias = Literal["streaming", "complete", "interrupted", "disconnecte
 MessageT = TypeVar("MessageT", bound="Message | BetaMessage", default=Message)
 OutputT = TypeVar("OutputT", default=None)
 
-_LIMITED = frozenset({"max_tokens", "model_context_window_exceeded"})
 _PAUSED = frozenset({"pause_turn", "compaction"})
 
 
@@ -62,7 +62,7 @@ class StreamResult(Generic[MessageT, OutputT]):
     usage: Usage
     """Usage in tokens (`BetaUsage` for beta); zeros before `message_start`."""
     usage_final: bool
-    """Whether the API has sent the final counts. If not, `usage.output_tokens` is a lower bound."""
+    """Whether the API has sent the final counts. If not, see `min_output_tokens`."""
     stop_reason: str | None
     """Why the model stopped, in the API's words."""
     stop_details: Any
@@ -83,37 +83,67 @@ class StreamResult(Generic[MessageT, OutputT]):
     """How many requests were sent."""
     request_id: str | None
     """The API's id of the request, from the response's headers."""
+    failed_attempts: tuple[StreamError, ...] = ()
+    """The errors of the attempts before the last one, in their order.
+
+    The `result` of each is that of its attempt: no text, as nothing is sent again after the first content, but the
+    usage that the API had named."""
     _open: frozenset[int] | None = None
     """Where in the message the blocks stand whose end had not arrived; `None` for the last one."""
+    _deltas: int = 0
+    """How many deltas arrived that hold at least one token each."""
 
     @property
     def ok(self) -> bool:
-        """Whether the reply is complete, and neither cut by a limit, nor refused, nor paused."""
+        """Whether the reply is complete, and neither cut by a limit, nor refused, nor paused.
+
+        False also where `output_format` was given and the reply holds no value of it.
+        """
         return (
             self.status == "complete"
-            and self.stop_reason not in _LIMITED
+            and self.stop_reason not in LIMITS
             and self.stop_reason not in _PAUSED
             and self.stop_reason != "refusal"
+            and self.parse_error is None
         )
 
-    def new_messages(self) -> list[MessageParam]:
+    @property
+    def min_output_tokens(self) -> int:
+        """How many tokens the model wrote at least: the API's count where it is final.
+
+        Before that, the larger of the API's count so far and the number of deltas of text, thinking and tool input
+        that arrived, as each of them holds at least one token.
+        """
+        given: Any = getattr(self.usage, "output_tokens", None)
+        count: int = given if isinstance(given, int) else 0  # a broken server may have sent anything in its place
+        return count if self.usage_final else max(count, self._deltas)
+
+    @overload
+    def new_messages(self: StreamResult[Message, Any]) -> list[MessageParam]: ...
+    @overload
+    def new_messages(self: StreamResult[BetaMessage, Any]) -> list[BetaMessageParam]: ...
+    @overload
+    def new_messages(self) -> list[MessageParam] | list[BetaMessageParam]: ...
+    def new_messages(self) -> Any:
         """What to append to the history: a list of at most one message, in a form that the API accepts.
 
         A whole reply comes as it is: a tool use waits for its result, a paused turn for its continuation. Of an
         unfinished one come the whole blocks and the unfinished text. Left out is what the API would refuse: unfinished
-        or unanswerable tool uses, server tool uses without their result, thinking without its signature or at the end,
-        and blank text. A refusal gives nothing.
+        or unanswerable tool uses, server tool uses without their result, thinking without its signature, at the end, or
+        before other thinking that it did not stand beside, blank text, and fields that a request does not have.
+        Surrogates that make a pair are joined, others become U+FFFD. A refusal gives nothing. Never raises.
         """
         if self.message is None or self.stop_reason == "refusal":
             return []
-        content = _acceptable(
-            [_as_param(block) for block in self.message.content],
+        content = acceptable(
+            list(self.message.content),
+            beta=isinstance(self.message, BetaMessage),
             unparsed=[getattr(item.block, "id", None) for item in self.invalid_tool_input],
             unfinished={len(self.message.content) - 1} if self._open is None else self._open,
             whole=self.status == "complete",
             goes_on=self.stop_reason in _PAUSED or self.stop_reason == "tool_use",
         )
-        return [cast("MessageParam", {"role": "assistant", "content": content})] if content else []
+        return [{"role": "assistant", "content": content}] if content else []
 
     def __repr__(self) -> str:
         text = self.text if len(self.text) <= 60 else self.text[:57] + "..."
@@ -122,7 +152,7 @@ class StreamResult(Generic[MessageT, OutputT]):
             f"status={self.status!r}",
             f"stop_reason={self.stop_reason!r}",
             f"text={text!r} ({len(self.text)} characters)",
-            f"usage={self.usage.input_tokens} in, {bound}{self.usage.output_tokens} out",
+            f"usage={self.usage.input_tokens} in, {bound}{self.min_output_tokens} out",
             f"seconds={self.timing.total:.2f}",
         ]
         if self.error is not None:
@@ -179,49 +209,3 @@ def _picklable(error: BaseException | None) -> BaseException | None:
     except Exception:  # noqa: BLE001 - its own doing
         said = "(it cannot be shown)"
     return StreamError(f"{type(error).__name__}: {said}")
-
-
-def _as_param(block: Any) -> dict[str, Any]:
-    """A block as the API takes it back. Its input is plain JSON, which may be nested deeper than pydantic goes."""
-    data: dict[str, Any] = block.model_dump(
-        mode="json", by_alias=True, exclude_unset=True, exclude={"input"}, warnings=False
-    )
-    if hasattr(block, "input"):
-        data["input"] = block.input
-    return data
-
-
-def _acceptable(
-    blocks: list[dict[str, Any]],
-    *,
-    unparsed: list[Any],
-    unfinished: set[int] | frozenset[int],
-    whole: bool,
-    goes_on: bool,
-) -> list[dict[str, Any]]:
-    """The blocks that the API accepts in a history."""
-    # Lists, not sets: what a broken peer sends as an id may not be hashable.
-    kinds = [str(block.get("type")) for block in blocks]
-    answered = [
-        block.get("tool_use_id") for kind, block in zip(kinds, blocks, strict=True) if kind.endswith("_tool_result")
-    ]
-    kept: list[dict[str, Any]] = []
-    for position, (kind, block) in enumerate(zip(kinds, blocks, strict=True)):
-        if kind == "text":
-            keep = bool((block.get("text") or "").strip())
-        elif kind == "thinking":
-            keep = bool(block.get("signature"))
-        elif kind == "tool_use":
-            keep = whole and block.get("id") not in unparsed
-        elif kind in ("server_tool_use", "mcp_tool_use"):
-            # The result of one may come in the next reply: after a pause, or after the client's own tools have run.
-            keep = block.get("id") in answered or (whole and goes_on and block.get("id") not in unparsed)
-        else:
-            # Every other kind usually arrives whole in its first event, but may still have waited for deltas.
-            keep = whole or position not in unfinished or kind.endswith("_tool_result")
-            keep = keep and type(block.get("type")) is str
-        if keep:
-            kept.append(block)
-    while kept and kept[-1]["type"] in ("thinking", "redacted_thinking"):
-        kept.pop()
-    return kept

@@ -112,7 +112,7 @@ def test_repr_says_how_it_stands_in_one_line() -> None:
     assert "error" not in said
     cut = repr(read(*HELLO))
     assert "status='disconnected'" in cut
-    assert "usage=3 in, at least 1 out" in cut
+    assert "usage=3 in, at least 2 out" in cut, "two deltas"
     assert "error=StreamTruncatedError" in cut
     long = repr(read(start(), opened(), text("x\n" * 400), closed(), ending(), STOP))
     assert "(800 characters)" in long
