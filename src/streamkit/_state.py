@@ -15,7 +15,7 @@ from typing import Any, Literal
 import anthropic
 import pydantic
 
-from ._message import Block, MessageBuilder, text_delta
+from ._message import MessageBuilder, text_delta
 from ._result import InvalidToolInput, Status, StreamResult, Timing
 from ._sinks import SinkSet
 from ._source import Reading, Source, api_error, explain, make_message, make_usage, truncated
@@ -78,6 +78,7 @@ class StreamState:
         # The reader has something else to do than to read on: to open, retry, raise, or end.
         self.halted = True
         self.failure: StreamError | None = None
+        self._failed_attempts: tuple[StreamError, ...] = ()  # the errors of the attempts before this one
         self.retrying = False  # what to do about the failure
         # Calls of sinks that the driver has to await.
         self.calls: deque[tuple[Callable[[Any], Any], Any]] = self.sinks.calls
@@ -106,6 +107,10 @@ class StreamState:
             self.sinks.claim()
             if self.options.total_timeout is not None:
                 self.waker.total_at = now + self.options.total_timeout
+        if self.failure is not None:  # the attempt before this one is over: what it gave goes with its error
+            self.failure.result = self.snapshot(self.status_for(self.failure), self.failure, now)
+            self._failed_attempts += (self.failure,)
+            self.builder = MessageBuilder()
         self.attempts += 1
         self._opening = True
         self.failure = None
@@ -309,7 +314,7 @@ class StreamState:
     def _take(self, event: dict[str, Any]) -> Any:
         text, thinking = self.builder.apply(event)
         kind = event["type"]
-        if text or thinking or kind in _CONTENT:
+        if text or thinking or (kind in _CONTENT and self.builder.blocks):  # a stray end of a block is no content
             self._note_content()
         elif kind == "message_stop":
             self._release_held()
@@ -374,34 +379,37 @@ class StreamState:
         """A result of what has arrived so far."""
         builder, reading = self.builder, self.reading
         beta = reading is not None and reading.beta
+        # Before the message: a block that ends in between, in another thread, may be in it with half of its input.
+        stop_reason = builder.stop_reason
+        looks = [(block.kind, block.closed, block.raw) for block in builder.blocks]
         message = builder.message()
         made: Any = None if message is None else make_message(message, beta=beta)
-        pairs: list[tuple[Block, Any]] = [] if made is None else list(zip(builder.blocks, made.content, strict=False))
+        pairs = [] if made is None else list(zip(looks, made.content, strict=False))
         parsed, parse_error = None, None
         if self.source.output_format is not None and status != "streaming":
-            parsed, parse_error = parse_output(self.source.output_format, made, builder.stop_reason)
+            parsed, parse_error = parse_output(self.source.output_format, made, stop_reason)
         return StreamResult(
             text=str(builder.text),
             thinking=str(builder.thinking),
             tool_uses=tuple(
-                item for block, item in pairs if block.kind == "tool_use" and block.closed and block.raw is None
+                item for (kind, closed, raw), item in pairs if kind == "tool_use" and closed and raw is None
             ),
             message=made,
             usage=make_usage(builder.usage, beta=beta),
             usage_final=builder.usage_final,
-            stop_reason=builder.stop_reason,
+            stop_reason=stop_reason,
             stop_details=getattr(made, "stop_details", None),
             status=status,
             error=error,
             parsed_output=parsed,
             parse_error=parse_error,
-            invalid_tool_input=tuple(
-                InvalidToolInput(item, block.raw) for block, item in pairs if block.raw is not None
-            ),
+            invalid_tool_input=tuple(InvalidToolInput(item, raw) for (_, _, raw), item in pairs if raw is not None),
             timing=self._timing(now),
             attempts=self.attempts,
             request_id=reading.request_id if reading is not None else None,
-            _open=frozenset(at for at, block in enumerate(builder.blocks) if not block.closed),
+            failed_attempts=self._failed_attempts,
+            _open=frozenset(range(len(builder.blocks))) - {at for at, (_, closed, _) in enumerate(looks) if closed},
+            _deltas=builder.delta_count(),
         )
 
     def _timing(self, now: float) -> Timing:

@@ -171,7 +171,7 @@ class BufferSink(Sink):
 
 @dataclass
 class ModelUsage:
-    """What a `UsageMeter` counted: streams, streams whose usage was not final, and tokens."""
+    """What a `UsageMeter` counted: streams, streams whose output tokens are a lower bound, and tokens."""
 
     streams: int = 0
     not_final: int = 0
@@ -181,22 +181,27 @@ class ModelUsage:
     cache_read_input_tokens: int = 0
 
     def add(self, result: StreamResult[Any, Any]) -> None:
-        """Count one more stream."""
+        """Count one more stream, with the tokens of all its attempts."""
+        # An attempt that failed before the API began a message has cost nothing, as far as anybody knows.
+        began = [failed.result for failed in result.failed_attempts if failed.result.message is not None]
         self.streams += 1
-        self.not_final += not result.usage_final
-        for name in _TOKENS:
-            setattr(self, name, getattr(self, name) + (getattr(result.usage, name, None) or 0))
+        self.not_final += not all(attempt.usage_final for attempt in (result, *began))
+        for attempt in (result, *began):
+            self.output_tokens += attempt.min_output_tokens
+            for name in _INPUT_TOKENS:
+                setattr(self, name, getattr(self, name) + (getattr(attempt.usage, name, None) or 0))
 
 
-_TOKENS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+_INPUT_TOKENS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 
 
 class UsageMeter(Sink):
     """Sums usage, in tokens, over many streams, also from many threads at once.
 
-    `total` is the sum of all, `by_model` one sum for each model that answered. `not_final` in each counts the streams
-    that ended before the API had sent the final usage: their output tokens are a lower bound. A stream that ended
-    before the API named its model counts under `"unknown"`.
+    `total` is the sum of all, `by_model` one sum for each model that answered. A stream that was retried counts once,
+    with the tokens of all its attempts. `not_final` in each counts the streams of which an attempt ended before the API
+    had sent its final usage: their output tokens are a lower bound, `StreamResult.min_output_tokens`. A stream that
+    ended before the API named its model counts under `"unknown"`.
     """
 
     shareable = True
@@ -211,7 +216,8 @@ class UsageMeter(Sink):
 
     def finish(self, result: StreamResult[Any, Any]) -> None:
         """Count the usage of a stream."""
-        model = "unknown" if result.message is None else str(result.message.model)
+        attempts = [result, *(failed.result for failed in reversed(result.failed_attempts))]
+        model = next((str(attempt.message.model) for attempt in attempts if attempt.message is not None), "unknown")
         with self._lock:
             self.total.add(result)
             self.by_model.setdefault(model, ModelUsage()).add(result)
