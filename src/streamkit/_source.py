@@ -267,6 +267,7 @@ class _Entered:
 class SDKEvents:
     """The counterpart of `EventDecoder` for a stream that is read from the SDK's own iterator."""
 
+    unstreamed = False
     __slots__ = ("_beta", "_helper", "_last", "foreign", "index", "waiting")
 
     def __init__(self, beta: bool, *, helper: bool) -> None:
@@ -402,7 +403,10 @@ def explain(error: Exception, reading: Reading) -> StreamError:
 
 def truncated(reading: Reading, stream_began: bool) -> StreamError:
     """The error for a body that ended cleanly before its message did."""
-    foreign = reading.decoder.foreign
+    if reading.decoder.unstreamed:
+        said = "expected a stream of events, got one whole message as JSON: the server did not stream"
+        return StreamProtocolError(f"{said}; look for a gateway that ignores stream=true", response=reading.response)
+    foreign = reading.decoder.foreign[:200]
     if foreign and not stream_began:
         said = foreign.decode("utf-8", "replace")
         kind = reading.header("content-type") or "no content type"

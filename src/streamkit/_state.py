@@ -195,7 +195,8 @@ class StreamState:
 
     def judge(self) -> bool:
         """Whether the body, which ended cleanly, held a complete message. If not, that is a failure."""
-        if self.builder.stopped or self.builder.stop_reason is not None:
+        ended = self.builder.stopped or self.builder.stop_reason is not None
+        if ended and not self._decoder.unstreamed:
             self._release_held()
             return True
         self._fail(truncated(self.reading, stream_began=self.builder.head is not None))  # type: ignore[arg-type]

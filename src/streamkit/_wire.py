@@ -13,6 +13,8 @@ from typing import Any
 
 from jiter import from_json
 
+from .errors import dig
+
 MAX_EVENT_BYTES = 15 * 2**20
 """The largest event that is accepted, in bytes. A body without line ends must not fill the memory."""
 
@@ -35,7 +37,7 @@ class EventDecoder:
     its order; `parse` makes an event of each. `text_of` is a shorter way for most chunks.
     """
 
-    __slots__ = ("_after_cr", "_buffer", "_head", "_scanned", "_started", "foreign", "index", "waiting")
+    __slots__ = ("_after_cr", "_buffer", "_head", "_scanned", "_started", "foreign", "index", "unstreamed", "waiting")
 
     def __init__(self) -> None:
         self.waiting: deque[bytes] = deque()
@@ -46,7 +48,9 @@ class EventDecoder:
         self._head = b"none yet"  # how the last text delta began, up to the quote before its text
         self.index = 0
         self.foreign = b""
-        """The start, at most 200 bytes, of what is no event; of interest when there is no event at all."""
+        """The first frame that is not an event; of interest when there is no event at all."""
+        self.unstreamed = False
+        """The body was one whole message as JSON, which `end` took apart into events."""
 
     def text_of(self, chunk: bytes) -> str | None:
         """The text of a chunk that is just one text delta, and like one before but for the text; else `None`.
@@ -105,7 +109,10 @@ class EventDecoder:
         self.waiting.extend(frames)
 
     def end(self) -> None:
-        """The body ended cleanly. A last event without its blank line counts if its data is whole JSON."""
+        """The body ended cleanly. A last event without its blank line counts if its data is whole JSON.
+
+        So does a body that is one JSON object, of a server that does not stream: a message or an error.
+        """
         if self._buffer:
             rest = bytes(self._buffer)
             self._buffer = bytearray()
@@ -116,6 +123,21 @@ class EventDecoder:
                 self._note_head(rest)
             else:
                 self.waiting.append(rest)
+        if self.foreign.startswith(b"{"):
+            with suppress(ValueError):
+                self._take_whole(parse_json(self.foreign))
+
+    def _take_whole(self, value: dict[str, Any]) -> None:
+        data = self.foreign.replace(b"\n", b" ")  # in JSON, a line end stands between two values
+        if value.get("type") == "error":
+            self.waiting.append(b"data: " + data)
+        elif value.get("type") == "message":
+            self.unstreamed = True
+            tokens: Any = dig(value, "usage", "output_tokens")
+            count = b'{"output_tokens": %d}' % tokens if isinstance(tokens, int) else b"{}"
+            self.waiting.append(b'data: {"type": "message_start", "message": ' + data + b"}")
+            # What it leaves out keeps its value from the start; with it the reason and the count are final.
+            self.waiting.append(b'data: {"type": "message_delta", "delta": {}, "usage": ' + count + b"}")
 
     def parse(self, frame: bytes) -> dict[str, Any] | None:
         """The event of a frame, a dict with a `type`; `None` for a frame without data.
@@ -169,7 +191,7 @@ class EventDecoder:
         line = frame.lstrip(b"\n").partition(b"\n")[0]
         # A body may also be cut inside the name of a field.
         if line and not any(line.startswith(field) or field.startswith(line) for field in _FIELDS):
-            self.foreign = self.foreign or frame.strip()[:200]
+            self.foreign = self.foreign or frame.strip()
 
 
 def parse_json(data: bytes | str) -> Any:

@@ -92,6 +92,10 @@ def lines(end: bytes) -> Reply:
     return body(WHOLE.replace(b"\n", end))
 
 
+def as_json(value: Any, indent: int | None = None) -> Reply:
+    return body(json.dumps(value, indent=indent).encode(), content_type="application/json")
+
+
 GONE = ("disconnected", StreamTruncatedError, "")
 RESET = ("disconnected", StreamConnectionError, "")
 NO_STREAM = ("failed", StreamProtocolError, "")
@@ -106,6 +110,10 @@ STAGES = {
     "content_block_stop": 5,
     "message_delta": 6,
     "message_stop": 7,
+}
+MESSAGE = {
+    **start({"type": "text", "text": "One "}, {"type": "text", "text": "two"}, stop_reason="end_turn")["message"],
+    "usage": {"input_tokens": 3, "output_tokens": 7},
 }
 EMOJI = sse(start(), opened(), text("Ünïcödé 👩‍🚀"), closed(), ending(), STOP)
 
@@ -130,9 +138,11 @@ PEERS: dict[str, Peer] = {
     "only comments": Peer(body(b": hello\n\n: still here\n\n"), GONE),
     "HTML": Peer(body(b"<html>\n\n<p>Sign in</p></html>", content_type="text/html"), NO_STREAM, GONE),
     "HTML as events": Peer(body(b"<!DOCTYPE html>\n<html></html>\n"), NO_STREAM, GONE),
-    "JSON": Peer(
-        body(json.dumps({"type": "message", "content": []}).encode(), content_type="application/json"), NO_STREAM, GONE
-    ),
+    "JSON": Peer(as_json({"object": "list", "data": []}), NO_STREAM, GONE),
+    "a whole message as JSON": Peer(as_json(MESSAGE), ("failed", StreamProtocolError, "One two"), GONE),
+    "a whole message as JSON, indented": Peer(as_json(MESSAGE, 2), ("failed", StreamProtocolError, "One two"), GONE),
+    "half a message as JSON": Peer(as_json(MESSAGE).cut(after_bytes=90), NO_STREAM, GONE),
+    "an error as JSON": Peer(as_json(OVERLOADED), ("failed", StreamAPIError, ""), GONE),
     "binary": Peer(body(bytes(range(256)) * 4, content_type="application/octet-stream"), NO_STREAM),
     # Not JSON, not UTF-8.
     "bad JSON": Peer(between(b"event: content_block_delta\ndata: {oops\n\n"), HALF),
@@ -342,6 +352,48 @@ def test_a_peer(name: str, way: str) -> None:
             count += 1
         assert len(server.requests) == count
     print(f"{count} cases")
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("beta", [False, True], ids=["stable", "beta"])
+def test_a_server_that_does_not_stream(is_async: bool, beta: bool) -> None:
+    """Nothing of the message is lost, and it does not pass for a stream."""
+    use = {"type": "tool_use", "id": "toolu_1", "name": "get_tide", "input": {"at": "Brest"}}
+    content = [{"type": "thinking", "thinking": "Hm", "signature": "x"}, {"type": "text", "text": "Look"}, use]
+    message = {**MESSAGE, "content": content, "stop_reason": "tool_use", "stop_sequence": None}
+
+    async def reading() -> tuple[StreamResult[Any, Any], list[str], list[str]]:
+        text, kinds = list[str](), list[str]()
+        sink = streamkit.CallbackSink(text.append, on_event=lambda event: kinds.append(event.type))
+        client: Any = (async_sdk if is_async else sdk)(server)
+        resource = client.beta.messages if beta else client.messages
+        given = streamkit.collect(resource, on_error="return", sinks=sink, **PARAMS)
+        result = await given if is_async else given
+        if is_async:
+            await client.close()
+        return result, text, kinds
+
+    with serve(as_json(message)) as server:
+        result, text, kinds = run("asyncio", reading)
+    assert (result.status, result.ok, result.attempts) == ("failed", False, 1)
+    assert isinstance(result.error, StreamProtocolError)
+    assert "the server did not stream" in str(result.error)
+    assert (result.text, result.thinking, text) == ("Look", "Hm", ["Look"])
+    assert kinds == ["message_start", "message_delta"]
+    assert result.message is not None
+    assert [block.to_dict() for block in result.message.content] == content
+    assert (result.stop_reason, result.message.stop_reason) == ("tool_use", "tool_use")
+    assert (result.usage.input_tokens, result.usage.output_tokens, result.usage_final) == (3, 7, True)
+    assert [item.input for item in result.tool_uses] == [{"at": "Brest"}]
+
+
+@pytest.mark.parametrize("kind", ["overloaded_error", "invalid_request_error"])
+def test_an_error_as_json_is_retried_like_an_event(kind: str) -> None:
+    failed = as_json({"type": "error", "error": {"type": kind, "message": "Busy"}})
+    failed = replace(failed, headers=(("retry-after", "0.001"),))
+    with serve(failed, body(WHOLE)) as server:
+        result = streamkit.collect(sdk(server), on_error="return", retries=1, **PARAMS)
+    assert (result.status, result.attempts) == (("complete", 2) if kind == "overloaded_error" else ("failed", 1))
 
 
 # What has no end.

@@ -401,7 +401,7 @@ def test_the_largest_event_is_the_same_in_any_chunks(monkeypatch: pytest.MonkeyP
         (b"\xef\xbb\xbf<p>\r\n\r\n", b"<p>"),
         (b"upstream connect error", b"upstream connect error"),
         (b"eventual consistency", b"eventual consistency"),
-        (b"x" * 500, b"x" * 200),
+        (b"x" * 500, b"x" * 500),
         (b"", b""),
         (b"\n\n\n", b""),
         (b"event", b""),
@@ -423,6 +423,55 @@ def test_the_head_of_a_body_that_is_no_event_stream(body: bytes, head: bytes) ->
         decoder.end()
         list(ready(decoder))
         assert decoder.foreign == head
+
+
+MESSAGE = {"type": "message", "id": "msg_1", "content": [{"type": "text", "text": "\n data: x\r\n\n"}]}
+ENDED = {"type": "message_delta", "delta": {}, "usage": {}}
+FAILED = {"type": "error", "error": {"type": "overloaded_error", "message": "Busy"}}
+
+
+@pytest.mark.parametrize("after", [b"", b"\n", b"\n\n", b"\r\n\r\n"])
+@pytest.mark.parametrize("before", [b"", b"\n", b"\r\n\r\n", b" ", b"\xef\xbb\xbf", b": ping\n\n"])
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (MESSAGE, [{"type": "message_start", "message": MESSAGE}, ENDED]),
+        ({**MESSAGE, "usage": None}, [{"type": "message_start", "message": {**MESSAGE, "usage": None}}, ENDED]),
+        (
+            {**MESSAGE, "usage": {"output_tokens": 7}},
+            [
+                {"type": "message_start", "message": {**MESSAGE, "usage": {"output_tokens": 7}}},
+                {**ENDED, "usage": {"output_tokens": 7}},
+            ],
+        ),
+        (FAILED, [FAILED]),
+        ({"type": "list", "data": []}, []),
+        ({}, []),
+    ],
+    ids=lambda value: repr(value)[-30:],
+)
+def test_a_body_that_is_one_json_object(
+    value: dict[str, Any], expected: list[Any], indent: int | None, before: bytes, after: bytes
+) -> None:
+    body = before + json.dumps(value, indent=indent).encode() + after
+    for chunks in ([body], single(body)):
+        decoder, found = EventDecoder(), []
+        for chunk in chunks:
+            decoder.feed(chunk)
+            found += ready(decoder)
+        decoder.end()
+        found += ready(decoder)
+        assert found == expected
+        assert decoder.unstreamed == (value.get("type") == "message")
+
+
+@pytest.mark.parametrize("body", [b'{"type": "message"', b"{oops}", b'{"type": "message"} {}', b'["message"]'])
+def test_a_body_that_is_not_quite_one_json_object(body: bytes) -> None:
+    decoder = EventDecoder()
+    decoder.feed(body)
+    decoder.end()
+    assert (list(ready(decoder)), decoder.unstreamed, decoder.foreign) == ([], False, body)
 
 
 @pytest.mark.parametrize("over", [0, 1])
