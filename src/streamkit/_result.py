@@ -12,6 +12,7 @@ from anthropic.types.beta import BetaMessage, BetaMessageParam
 from typing_extensions import TypeVar
 
 from ._history import LIMITS, acceptable
+from ._pickling import flatten, unflatten
 from .errors import StreamError, rebuild
 
 Status: TypeAlias = Literal["streaming", "complete", "interrupted", "disconnected", "timed_out", "failed"]
@@ -167,17 +168,30 @@ class StreamResult(Generic[MessageT, OutputT]):
         return restore, (self.__getstate__(), _picklable(error))
 
     def __getstate__(self) -> dict[str, Any]:
-        # All fields but the error, which may refer back to this result.
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "error"}
+        # All fields but the error, which may refer back to this result; those with the server's JSON in one flat list.
+        state = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "error"}
+        uses, invalid = list(state.pop("tool_uses")), [list(item) for item in state.pop("invalid_tool_input")]
+        json = [state.pop("message"), state.pop("usage"), state.pop("stop_details"), uses, invalid]
+        return {**state, "json": flatten(json)}
 
 
 def restore(state: dict[str, Any], error: BaseException | None) -> StreamResult[Any, Any]:
     """A result from its pickled state."""
-    return StreamResult(**state, error=error)
+    state = dict(state)
+    message, usage, stop_details, uses, invalid = unflatten(state.pop("json"))
+    return StreamResult(
+        **state,
+        message=message,
+        usage=usage,
+        stop_details=stop_details,
+        tool_uses=tuple(uses),
+        invalid_tool_input=tuple(InvalidToolInput(*item) for item in invalid),
+        error=error,
+    )
 
 
 def _rebuild_with_error(
-    result: dict[str, Any], kind: type[StreamError], args: tuple[Any, ...], state: dict[str, Any]
+    result: dict[str, Any], kind: type[StreamError], args: tuple[Any, ...], state: list[Any]
 ) -> StreamResult[Any, Any]:
     return rebuild(kind, args, state, result).result
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import anthropic
 
+from ._pickling import flatten, unflatten
+
 if TYPE_CHECKING:
     from ._result import StreamResult
 
@@ -84,7 +86,7 @@ class StreamError(anthropic.APIError):
     def __reduce__(self) -> tuple[Any, ...]:
         result = getattr(self, "result", None)
         state = {name: value for name, value in self.__dict__.items() if name not in _NEVER_PICKLED}
-        return rebuild, (type(self), self.args, state, None if result is None else result.__getstate__())
+        return rebuild, (type(self), self.args, flatten(state), None if result is None else result.__getstate__())
 
 
 class StreamConnectionError(StreamError, anthropic.APIConnectionError):
@@ -143,10 +145,10 @@ def dig(value: Any, *path: str) -> Any:
     return value  # pyright: ignore[reportUnknownVariableType]
 
 
-def rebuild(kind: Any, args: tuple[Any, ...], state: dict[str, Any], result: Any) -> StreamError:
+def rebuild(kind: Any, args: tuple[Any, ...], state: list[Any], result: Any) -> StreamError:
     error: StreamError = kind.__new__(kind)
     error.args = args
-    error.__dict__.update({"request": None, **state})
+    error.__dict__.update({"request": None, **unflatten(state)})
     if isinstance(error, anthropic.APIStatusError):
         error.__dict__["response"] = None
     if result is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import copy
 import dataclasses
+import json
 import pickle
 import sys
 from collections.abc import Callable
@@ -22,11 +23,12 @@ from streamkit import (
     StreamResult,
     StreamTimeoutError,
     StreamTruncatedError,
+    UsageMeter,
     collect,
     stream_text,
 )
 from streamkit.testing import Reply, serve
-from tests.conftest import PARAMS, STOP, closed, delta, ending, opened, sdk, start, text, tool, tool_input
+from tests.conftest import PARAMS, STOP, closed, delta, ending, opened, sdk, sse, start, text, tool, tool_input
 
 KEY = "sk-ant-very-secret-key"
 HELLO = (start(), opened(), text("Hello "), text("there"))
@@ -179,6 +181,97 @@ def test_the_types_are_those_of_the_endpoint(beta: bool) -> None:
     assert type(result.tool_uses[0]) is getattr(types, prefix + "ToolUseBlock")
 
 
+# Attempts and tokens.
+
+BUSY = {"type": "error", "error": {"type": "overloaded_error", "message": "Busy"}}
+
+
+def counted(tokens: int) -> dict[str, Any]:
+    return start(usage={"input_tokens": 10, "output_tokens": tokens, "cache_read_input_tokens": 4})
+
+
+def retried(*replies: Reply, retries: int = 2, **options: Any) -> StreamResult:
+    replies = tuple(dataclasses.replace(reply, headers=(("retry-after", "0.001"),)) for reply in replies)
+    with serve(*replies) as server:
+        return collect(sdk(server, api_key=KEY), on_error="return", retries=retries, **{**PARAMS, **options})
+
+
+def test_failed_attempts_are_kept_each_with_its_result() -> None:
+    result = retried(
+        Reply.events(counted(2), BUSY), Reply.events(counted(1)).reset(after_events=1), Reply.events(*WHOLE)
+    )
+    assert (result.status, result.text, result.attempts, result.usage.input_tokens) == ("complete", "Hello there", 3, 3)
+    first, second = result.failed_attempts
+    assert isinstance(first, StreamAPIError)
+    assert type(second) is StreamConnectionError
+    assert (first.result.status, second.result.status) == ("failed", "disconnected")
+    for number, failed in enumerate(result.failed_attempts):
+        given = failed.result
+        assert given.error is failed
+        assert (given.text, given.usage.input_tokens, given.usage_final) == ("", 10, False)
+        assert (given.attempts, given.failed_attempts) == (number + 1, result.failed_attempts[:number])
+        assert given.message is not None
+        assert given.request_id is not None
+    assert len({failed.result.request_id for failed in result.failed_attempts} | {result.request_id}) == 3
+
+
+def test_failed_attempts_in_a_pickle() -> None:
+    result = retried(Reply.events(counted(2), BUSY), Reply.events(counted(1)), Reply.events(*WHOLE))
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        data = pickle.dumps(result, protocol)
+        assert KEY.encode() not in data, "a pickle holds the key"
+        back = pickle.loads(data)  # noqa: S301
+        assert [repr(failed.result) for failed in back.failed_attempts] == [
+            repr(failed.result) for failed in result.failed_attempts
+        ]
+        assert [type(failed) for failed in back.failed_attempts] == [StreamAPIError, StreamTruncatedError]
+        assert all(failed.result.error is failed for failed in back.failed_attempts)
+        assert back.failed_attempts[1].result.failed_attempts == back.failed_attempts[:1]
+
+
+def test_the_last_attempt_is_the_result_itself() -> None:
+    """Its usage is not counted twice, also where it never got an answer."""
+    result = retried(Reply.events(counted(2), BUSY), Reply.events(counted(5), BUSY), retries=1)
+    assert (result.status, len(result.failed_attempts)) == ("failed", 1)
+    assert (result.failed_attempts[0].result.usage.output_tokens, result.usage.output_tokens) == (2, 5)
+    meter = UsageMeter()
+    with serve(Reply.events(counted(2), BUSY, headers={"retry-after": "0.001"}), Reply.http_error(400)) as server:
+        stream = stream_text(sdk(server), sinks=meter, retries=1, **PARAMS)
+        with pytest.raises(anthropic.BadRequestError):
+            stream.until_done()
+    refused = stream.result
+    assert (refused.message, refused.usage.input_tokens, refused.attempts) == (None, 0, 2)
+    assert [failed.result.usage.input_tokens for failed in refused.failed_attempts] == [10]
+    assert (meter.total.input_tokens, list(meter.by_model)) == (10, ["claude-sonnet-5-5"])
+
+
+def test_a_stream_without_failed_attempts() -> None:
+    assert read(*WHOLE).failed_attempts == read(*HELLO).failed_attempts == ()
+
+
+@pytest.mark.parametrize(
+    ("events", "least"),
+    [
+        ((), 0),
+        ((counted(5),), 5),
+        ((counted(1), opened(), text("A"), text(""), text("B")), 2),
+        ((counted(5), opened(), text("A"), text("B")), 5),
+        ((counted(1), opened(0, "thinking", thinking=""), *[delta(0, "thinking_delta", thinking="x")] * 3), 3),
+        ((counted(1), tool(), *[tool_input(" ")] * 4, tool_input("")), 4),
+        ((counted(1), opened(), *[text("A")] * 1000), 1000),
+        ((counted(1), opened(), *[text("A")] * 20, closed(), ending(output_tokens=9), STOP), 9),
+        ((counted(1), opened(), *[text("A")] * 20, closed(), ending(None, output_tokens=9)), 20),
+        ((start(usage={"output_tokens": "many"}), opened(), text("A")), 1),
+        ((start(usage={}), opened(), text("A"), ending(output_tokens=None), STOP), 0),
+    ],
+    ids=repr,
+)
+def test_how_many_tokens_there_were_at_least(events: tuple[dict[str, Any], ...], least: int) -> None:
+    result = read(*events)
+    assert result.min_output_tokens == again(result).min_output_tokens == least
+    assert f"{least} out" in repr(result)
+
+
 # Output formats.
 
 
@@ -187,6 +280,7 @@ def test_parsed_output() -> None:
     assert result.parsed_output == Place(name="Brest")
     assert result.parse_error is None
     assert again(result).parsed_output == Place(name="Brest")
+    assert result.ok
 
 
 @pytest.mark.parametrize("reason", ["max_tokens", "refusal", None])
@@ -204,7 +298,7 @@ def test_output_that_was_cut_says_so(reason: str | None) -> None:
 def test_output_that_does_not_fit_its_format() -> None:
     result = read(start(), opened(), text('{"nome": 1}'), closed(), ending(), STOP, output_format=Place)
     assert isinstance(result.parse_error, pydantic.ValidationError)
-    assert result.status == "complete"
+    assert (result.status, result.stop_reason, result.ok) == ("complete", "end_turn", False)
     assert str(again(result).parse_error) == str(result.parse_error)
 
 
@@ -404,6 +498,84 @@ def test_no_tool_use_whose_input_did_not_parse(stop_reason: str) -> None:
     bad = (tool(5), tool_input('{"path": "lo', 5), closed(5))
     assert history(start(), *SAID, closed(1), *USE, *bad, ending(stop_reason), STOP) == [A, USED]
     assert history(start(), *THOUGHT, *bad, ending(stop_reason), STOP) == []
+
+
+@pytest.mark.parametrize("between", [(opened(1), text(" ", 1)), (tool(1), tool_input("{", 1))])
+def test_no_thinking_beside_thinking_that_it_did_not_stand_beside(between: tuple[dict[str, Any], ...]) -> None:
+    """Where what stood between is left out, so is the thinking before it, which led to it."""
+    redacted = opened(4, "redacted_thinking", data="xx")
+    later = (opened(5, "thinking", thinking="So", signature="s"), closed(5))
+    said = (opened(6), text("A", 6), closed(6), ending(), STOP)
+    so = later[0]["content_block"]
+    assert history(start(), *THOUGHT, *between, closed(1), *later, *said) == [so, A]
+    assert history(start(), *THOUGHT, redacted, closed(4), *between, closed(1), *later, *said) == [so, A]
+    assert history(start(), *THOUGHT, *between, closed(1), redacted, closed(4), *later, *said) == [
+        *(redacted["content_block"], so, A)
+    ]
+    assert history(start(), *THOUGHT, *later, *said) == [HM, so, A], "they stood side by side"
+    assert history(start(), *THOUGHT, *between, closed(1), *said) == [HM, A]
+
+
+def test_a_tool_use_that_a_limit_cut_before_its_input_is_not_in_the_history() -> None:
+    result = read(start(), *SAID, closed(1), tool(2), tool_input("", 2), closed(2), ending("max_tokens"), STOP)
+    assert (result.tool_uses, [bad.raw for bad in result.invalid_tool_input]) == ((), [""])
+    assert result.new_messages() == [{"role": "assistant", "content": [A]}]
+
+
+@pytest.mark.parametrize("beta", [False, True])
+def test_surrogates_can_be_sent(beta: bool) -> None:
+    """A pair that two deltas split is joined, others are replaced, wherever they stand."""
+    said = (opened(0), text("Hi \ud83d"), text("\ude00 and \ud83d"), closed(0))
+    found = opened(1, "web_search_tool_result", tool_use_id="x", content=[], note={"\ud83d": ["\ude00"]})
+    use = (tool(2), tool_input('{"a\\ud83d', 2), tool_input('\\ude00": "\\udead"}', 2), closed(2))
+    result = read(start(), *said, found, closed(1), *use, ending("tool_use"), STOP, beta=beta)
+    (message,) = result.new_messages()
+    content: Any = message["content"]
+    assert (content[0]["text"], content[2]["input"]) == ("Hi 😀 and \ufffd", {"a😀": "\ufffd"})
+    json.dumps(message, ensure_ascii=False).encode()
+    assert result.text == "Hi \ud83d\ude00 and \ud83d", "the result itself holds what arrived"
+
+
+@pytest.mark.parametrize("depth", [100, 300, 500, 900])
+def test_json_that_is_nested_deep(depth: int) -> None:
+    """Wherever it stands, it goes into the history and through a pickle."""
+    deep = "[" * depth + "]" * depth
+    frames = (
+        *(start(), opened(0, "hologram", shape="deep"), closed(0), opened(1), text("A", 1)),
+        *(delta(1, "citations_delta", citation={"type": "odd", "at": "deep"}), closed(1)),
+        *(tool(2), tool_input('{"a": ' + deep + "}", 2), closed(2), tool(3), tool_input(deep[:-1], 3), closed(3)),
+        *(ending("tool_use", server_tool_use="deep"), STOP),
+    )
+    body = sse(*frames).replace(b'"deep"', deep.encode())
+    result = read(reply=Reply.recorded(body))
+    assert (result.status, len(result.tool_uses), len(result.invalid_tool_input)) == ("complete", 1, 1)
+    (message,) = result.new_messages()
+    kinds = [block["type"] for block in message["content"]]  # type: ignore[index, union-attr]
+    assert kinds == ["hologram", "text", "tool_use"]
+    assert json.dumps(message).count("[") == 3 * depth + 2
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        back = pickle.loads(pickle.dumps(result, protocol))  # noqa: S301
+        assert json.dumps(back.new_messages()) == json.dumps([message])
+        assert back.tool_uses[0] is back.message.content[2], "what was one object is one again"
+    assert json.dumps(copy.deepcopy(result).new_messages()) == json.dumps([message])
+
+
+def test_an_error_with_json_that_is_nested_deep_goes_into_a_pickle() -> None:
+    deep: Any = []
+    for _ in range(2000):
+        deep = [deep]
+    error = StreamAPIError("Busy", body={"type": "error", "error": deep})
+    back = pickle.loads(pickle.dumps(error))  # noqa: S301
+    depth, inner = 0, back.body["error"]
+    while inner:
+        depth, (inner,) = depth + 1, inner
+    assert depth == 2000
+
+
+def test_the_history_is_a_copy() -> None:
+    result = read(start(), *SAID, closed(1), *USE, ending("tool_use"), STOP)
+    result.new_messages()[0]["content"][1]["input"]["a"] = 2  # type: ignore[index, call-overload]
+    assert result.new_messages()[0]["content"] == [A, USED]
 
 
 def test_an_unknown_block_is_kept_when_it_is_whole() -> None:

@@ -276,6 +276,32 @@ def test_meter_sums_in_total_and_by_model() -> None:
     assert "input_tokens=17" in repr(meter)
 
 
+def test_meter_counts_the_tokens_of_failed_attempts_and_the_stream_once() -> None:
+    usage = {"input_tokens": 10, "output_tokens": 2, "cache_read_input_tokens": 4}
+    busy = Reply.text("A", usage=usage, headers={"retry-after": "0.001"}).error("overloaded_error", after_events=1)
+    nothing = Reply.events(headers={"retry-after": "0.001"})
+    final = Reply.text("A b", usage={"input_tokens": 5, "output_tokens": 7})
+    for replies, not_final in (((busy, nothing, final), 1), ((nothing, final), 0)):
+        meter = UsageMeter()
+        with serve(*replies) as server:
+            assert collect(sdk(server), sinks=meter, retries=2, **PARAMS).ok
+        begun = replies[0] is busy
+        assert vars(meter.total) == metered(
+            streams=1,
+            not_final=not_final,
+            input_tokens=5 + 10 * begun,
+            output_tokens=7 + 1 * begun,
+            cache_read_input_tokens=4 * begun,
+        )
+        assert list(meter.by_model.values()) == [meter.total]
+
+
+def test_meter_counts_deltas_where_the_api_had_not_counted() -> None:
+    meter = UsageMeter()
+    result_of(Reply.events(start(), opened(), *[text("A")] * 5), sinks=meter)
+    assert meter.total.output_tokens == 5
+
+
 def test_meter_counts_a_stream_that_never_named_its_model_and_null_counts() -> None:
     meter = UsageMeter()
     result_of(Reply.events(), sinks=meter)

@@ -8,12 +8,42 @@ from typing import Any
 import pytest
 
 from streamkit import StreamTimeoutError
+from streamkit._message import MessageBuilder
 from streamkit._source import Reading, Source
 from streamkit._state import Options, StreamState
+from tests.conftest import closed, start, tool, tool_input
 
 
 def events() -> Iterator[Any]:
     yield from ()
+
+
+class Overtaken(MessageBuilder):
+    """A builder whose block ends while another thread takes a result: right after its message was looked at."""
+
+    def message(self) -> dict[str, Any] | None:
+        seen = super().message()
+        for event in (closed(0), tool(1), closed(1)):
+            self.apply(event)
+        return seen
+
+
+@pytest.mark.parametrize("raw", ['{"path": "log.txt", "force": true}', '{"path": "log.txt", oops'])
+def test_a_block_that_ends_while_a_result_is_made(raw: str) -> None:
+    """It is not whole in this result, as the message may hold half of its input; it is in the next one."""
+    source = Source(lambda _: events, is_async=False, retries=0, lives_on=True)
+    state = StreamState(source, Options(), yields_events=False)
+    state.begin(0.0)
+    state.connected(Reading(events(), source), 0.0)
+    builder = state.builder = Overtaken()
+    for event in (start(), tool(0), tool_input(raw[:12]), tool_input(raw[12:])):
+        builder.apply(event)
+    result = state.result(1.0)
+    assert (result.tool_uses, result.invalid_tool_input) == ((), ())
+    assert result._open == {0, 1}
+    after = state.result(1.0)
+    whole, invalid = [item.id for item in after.tool_uses], [item.raw for item in after.invalid_tool_input]
+    assert (whole, invalid) == ((["toolu_1"], [raw]) if "oops" in raw else (["toolu_0", "toolu_1"], []))
 
 
 @pytest.mark.parametrize("late", [0.0, 1.0])
