@@ -16,6 +16,7 @@ from typing_extensions import assert_type
 from streamkit import (
     BufferSink,
     EventStream,
+    StreamError,
     StreamResult,
     TextStream,
     UsageMeter,
@@ -104,6 +105,19 @@ def collected() -> None:
     assert_type(result.message, Message | None)
     assert_type(result.new_messages(), list[MessageParam])
     assert_type(result.ok, bool)
+    assert_type(result.min_output_tokens, int)
+    assert_type(result.failed_attempts, tuple[StreamError, ...])
+
+
+def history(either: StreamResult[Message | BetaMessage, None]) -> None:
+    result = collect(client, model="m", max_tokens=1, messages=question)
+    collect(client, model="m", max_tokens=1, messages=[*question, *result.new_messages()])
+    beta = collect(client.beta.messages, model="m", max_tokens=1, messages=beta_question)
+    assert_type(beta.new_messages(), list[BetaMessageParam])
+    collect(client.beta.messages, model="m", max_tokens=1, messages=[*beta_question, *beta.new_messages()])
+    parsed = collect(client.beta.messages, model="m", max_tokens=1, messages=beta_question, output_format=Answer)
+    assert_type(parsed.new_messages(), list[BetaMessageParam])
+    assert_type(either.new_messages(), list[MessageParam] | list[BetaMessageParam])
 
 
 def wrapped() -> None:

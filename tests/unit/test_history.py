@@ -13,12 +13,13 @@ import pytest
 from anthropic.types.beta import BetaMessage
 
 from streamkit import StreamResult
-from tests.conftest import BETA, STOP, closed, delta, ending, opened, sse, start, text, tool, tool_input
+from tests.conftest import BETA, RECORDED, STOP, closed, delta, ending, opened, sse, start, text, tool, tool_input
 from tests.request_types import complaints
 from tests.unit.test_cuts import events_of, play, whole
 
 THINKING = ("thinking", "redacted_thinking")
 LIMITS = ("max_tokens", "model_context_window_exceeded")
+SAMPLE = RECORDED[20::40]
 SENT_ONLY = ("file_id",)  # of citations
 SERVER_TOOLS = ("server_tool_use", "mcp_tool_use")
 
@@ -153,7 +154,9 @@ def cut_at_every_event(path: Path) -> int:
         ends.append(at)
     if rest:
         ends.append(len(normal))
-    cases = 0
+    cases = 1
+    _, result = play(normal, beta=not beta)  # the whole through the other client
+    check(result, events)
     for count, end in enumerate(ends):
         arrived = events[:count]
         for breaks in (False, True):
@@ -166,6 +169,11 @@ def cut_at_every_event(path: Path) -> int:
 
 def test_cut_at_every_event(recorded: Path) -> None:
     print(f"{cut_at_every_event(recorded)} cuts of {recorded.name}")
+
+
+@pytest.mark.parametrize("path", SAMPLE, ids=lambda path: path and path.name)
+def test_cut_at_every_event_of_some_recordings(path: Path) -> None:
+    print(f"{cut_at_every_event(path)} cuts of {path.name}")
 
 
 @pytest.mark.slow
