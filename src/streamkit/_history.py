@@ -186,14 +186,9 @@ def _keys_for(value: dict[str, Any], forms: tuple[Any, ...]) -> Mapping[str, _Ke
 def _keys(form: Any) -> Mapping[str, _Key]:
     keys: dict[str, _Key] = {}
     for name, hint in get_type_hints(form, include_extras=True).items():
-        forms = _members(hint)
-        nullable = type(None) in forms
-        forms = tuple(form for form in forms if form is not type(None))
-        keys[name] = _Key(forms, _is_required(hint, form), nullable)
+        members = _members(hint)
+        origin: Any = get_origin(hint)
+        required = origin is Required or (form.__total__ and origin is not NotRequired)
+        forms = tuple(member for member in members if member is not type(None))
+        keys[name] = _Key(forms, required, nullable=len(forms) < len(members))
     return keys
-
-
-def _is_required(hint: Any, form: Any) -> bool:
-    while get_origin(hint) is Annotated:
-        hint = get_args(hint)[0]
-    return get_origin(hint) is Required or (form.__total__ and get_origin(hint) is not NotRequired)
