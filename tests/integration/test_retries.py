@@ -42,6 +42,11 @@ EARLY: dict[str, tuple[Reply, type[StreamError], dict[str, Any]]] = {
     "reset at once": (REPLY.reset(after_events=0), StreamConnectionError, {}),
     "reset after the start": (REPLY.reset(after_events=1), StreamConnectionError, {}),
     "reset after a ping": (REPLY.reset(after_events=2), StreamConnectionError, {}),
+    "cut after a stray end of a block": (
+        Reply.events(closed(), headers={"retry-after": "0.001"}),
+        StreamTruncatedError,
+        {},
+    ),
     "empty": (REPLY.cut(after_events=0), StreamTruncatedError, {}),
     "cut after the start": (REPLY.cut(after_events=1), StreamTruncatedError, {}),
     "cut in the start": (REPLY.cut(after_bytes=60), StreamTruncatedError, {}),

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import pydantic
 import pytest
 from anthropic.types import ContentBlock, ContentBlockParam, Message
-from anthropic.types.beta import BetaContentBlock, BetaContentBlockParam, BetaMessage
+from anthropic.types.beta import BetaCompactionBlockParam, BetaContentBlock, BetaContentBlockParam, BetaMessage
 from typing_extensions import get_type_hints, is_typeddict
 
 from streamkit import StreamResult, Timing
@@ -124,6 +124,15 @@ def test_the_check_finds_what_a_request_may_not_hold() -> None:
     citation |= {"start_char_index": 0, "end_char_index": 1}
     assert complaints([{**text, "citations": [citation]}], beta=False) == []
     assert complaints([{**text, "citations": [{**citation, "file_id": None}]}], beta=False) != []
+
+
+@pytest.mark.skipif("tool_changes" not in keys_of(BetaCompactionBlockParam), reason="this SDK has no tool changes")
+def test_what_may_hold_any_key_keeps_them_all() -> None:
+    schema = {"type": "object", "properties": {"a": None}, "additionalProperties": False, "default": None}
+    tool = {"type": "tool_definition", "definition": {"name": "x", "input_schema": schema}}
+    block = {"type": "compaction", "content": "x", "tool_changes": [{"type": "tool_addition", "tool": tool}]}
+    (message,) = result_of([block], beta=True).new_messages()
+    assert message["content"] == [block]
 
 
 def test_what_the_sdk_has_no_type_for_stays_as_it_is() -> None:

@@ -526,12 +526,13 @@ def test_a_tool_use_that_a_limit_cut_before_its_input_is_not_in_the_history() ->
 def test_surrogates_can_be_sent(beta: bool) -> None:
     """A pair that two deltas split is joined, others are replaced, wherever they stand."""
     said = (opened(0), text("Hi \ud83d"), text("\ude00 and \ud83d"), closed(0))
-    found = opened(1, "web_search_tool_result", tool_use_id="x", content=[], note={"\ud83d": ["\ude00"]})
-    use = (tool(2), tool_input('{"a\\ud83d', 2), tool_input('\\ude00": "\\udead"}', 2), closed(2))
-    result = read(start(), *said, found, closed(1), *use, ending("tool_use"), STOP, beta=beta)
+    odd = opened(1, "hologram", note={"\ud83d\ude00": ["\ude00"]})
+    use = (tool(2), tool_input('{"a\ud83d', 2), tool_input('\ude00": "\\udead"}', 2), closed(2))
+    result = read(start(), *said, odd, closed(1), *use, ending("tool_use"), STOP, beta=beta)
     (message,) = result.new_messages()
     content: Any = message["content"]
     assert (content[0]["text"], content[2]["input"]) == ("Hi 😀 and \ufffd", {"a😀": "\ufffd"})
+    assert content[1] == {"type": "hologram", "note": {"😀": ["\ufffd"]}}
     json.dumps(message, ensure_ascii=False).encode()
     assert result.text == "Hi \ud83d\ude00 and \ud83d", "the result itself holds what arrived"
 
