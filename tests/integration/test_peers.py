@@ -336,6 +336,8 @@ OTHERWISE: dict[tuple[str, str], Seen] = {
     # The SDK's raw iterator hands it on.
     ("the end of an index that was never opened", "raw"): DONE,
 }
+if not NEWEST:
+    OTHERWISE["the end of a block before the message", "helper"] = NO_STREAM
 
 
 @pytest.mark.parametrize("name", PEERS)
