@@ -7,11 +7,13 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Literal, TypeAlias, TypeVar, overload
 
+import anthropic
 from anthropic.types import Message, RawMessageStreamEvent
 from anthropic.types.beta import BetaMessage, BetaRawMessageStreamEvent
 from typing_extensions import Unpack
 
 from ._async import AsyncBaseStream, AsyncEventStream, AsyncTextStream
+from ._options import Options
 from ._params import (
     AsyncBetaOpened,
     AsyncBetaResource,
@@ -29,9 +31,7 @@ from ._params import (
 )
 from ._result import StreamResult
 from ._source import Source, resolve, resolve_call
-from ._state import Options
 from ._sync import EventStream, SyncStream, TextStream
-from .errors import StreamError
 
 Choice: TypeAlias = Literal["raise", "return"]
 Created: TypeAlias = Message | BetaMessage
@@ -162,9 +162,10 @@ def collect(
 def collect(source: Any, *, on_error: Any = "raise", on_interrupt: Any = None, **params: Any) -> Any:
     """Read a reply to its end, into the sinks, and return its `StreamResult`; for an async source, a coroutine of it.
 
-    With `on_error="return"` a `StreamError`, and for sync sources with `on_interrupt="return"` a `KeyboardInterrupt`
-    once the stream is open, gives back the partial result in place of being raised. Takes and raises what `stream_text`
-    does, and `StreamError` for a stream that ends early.
+    With `on_error="return"` every `anthropic.APIError`, also of a request that was refused or never got through, and
+    for sync sources with `on_interrupt="return"` a `KeyboardInterrupt`, gives back the result so far in place of being
+    raised; its `error` says what ended it. Takes and raises what `stream_text` does, and `StreamError` for a stream
+    that ends early.
     """
     found, options = _understand(source, params)
     for name, choice in (("on_error", on_error), ("on_interrupt", on_interrupt or "raise")):
@@ -225,13 +226,13 @@ def _drain(stream: SyncStream[Any, Any, Any], on_error: Choice, on_interrupt: Ch
     try:
         with stream:
             return stream.until_done()
-    except StreamError as error:
+    except anthropic.APIError as error:
         if on_error == "raise":
             raise
         return stream._in_place_of(error)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - one package
     except KeyboardInterrupt as error:
         stream.close()  # the interrupt may have come where `with` does not reach
-        if on_interrupt == "return" and stream.result.timing.response is not None:
+        if on_interrupt == "return":
             return stream._in_place_of(error)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         raise
 
@@ -240,7 +241,7 @@ async def _drain_async(stream: AsyncBaseStream[Any, Any, Any], on_error: Choice)
     try:
         async with stream:
             return await stream.until_done()
-    except StreamError as error:
+    except anthropic.APIError as error:
         if on_error == "raise":
             raise
         return stream._in_place_of(error)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - one package

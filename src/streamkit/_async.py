@@ -6,27 +6,32 @@ import asyncio
 import inspect
 import sys
 import warnings
+import weakref
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from types import TracebackType
 from typing import Any, Generic
 
+import anthropic
 import anyio
 from anthropic.types import RawMessageStreamEvent
 from typing_extensions import Self, TypeVar
 
+from ._async_wait import ENDED, AsyncioWait, Leftover, LoopEnd, TrioWait
+from ._failures import pause_before_retry
+from ._lifetime import ended, opened
+from ._options import Options
+from ._response import Reading
 from ._result import MessageT, OutputT, Status, StreamResult
 from ._sinks import FINISHED
-from ._source import Reading, Source
-from ._state import Options
-from ._stream import DROPPED, TWO_READERS, BaseStream, thrown
-from ._wake import NEVER, reachable, watch
+from ._source import Source
+from ._stream import AT_EXIT, DROPPED, READ_ON, TWO_READERS, BaseStream, thrown
+from ._wake import NEVER, end_read, reachable
 
 ItemT = TypeVar("ItemT")
 EventT = TypeVar("EventT", default=RawMessageStreamEvent)
-
-_READ_ON = 1.0  # seconds that the end of the body may take once the message is complete
 
 
 class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None], Generic[ItemT, MessageT, OutputT]):
@@ -34,10 +39,10 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
 
     def __init__(self, source: Source, options: Options) -> None:
         super().__init__(source, options)
-        self._busy = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._timed = options.idle_timeout is not None or options.total_timeout is not None
-        self._scoped = False
+        self._wait: AsyncioWait | TrioWait
+        self._loop_end: LoopEnd | None = None
+        self._guarded = True  # each read can be ended by `_wait`; else by the response's socket
 
     async def open(self) -> Self:
         """Send the request, so that a refused one fails here, and return the stream. Once open, does nothing.
@@ -48,17 +53,21 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
         try:
             if self._state.over:
                 self._refuse_reading()
-            elif self._state.waker.reason == "cancel":
+            elif self._state.waker.cancelled:
                 await self._end_early(None)
             elif self._state.reading is None:
                 await self._connect()
-                if self._state.failure is not None:
-                    raise self._state.failure
+                while self._state.failure is not None and not self._state.waker.cancelled:
+                    if not self._state.retrying:
+                        raise self._state.failure
+                    await self._reopen()
+                if self._state.waker.cancelled:  # while the headers were waited for
+                    await self._end_early(None)
         except BaseException as error:
             await self._abandon(error)
             raise
         finally:
-            self._busy = False
+            self._reading = False
         return self
 
     def __aiter__(self) -> Self:
@@ -81,21 +90,21 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
                         break
                     item = state.pull()
                     continue
-                if self._timed:
-                    if state.waker.reason is not None:
-                        item = state.broke(None, monotonic())
-                        continue
-                    state.waker.idle_at = state.idle_deadline(monotonic())
+                if self._guarded and not self._may_wait():
+                    item = state.broke(None, monotonic())
+                    continue
                 try:
-                    chunk = await (self._scoped_read() if self._scoped else self._body.__anext__())
+                    read = self._body.__anext__
+                    chunk = await (self._wait.run(read) if self._guarded else read())
                 except StopAsyncIteration:
                     item = state.end_of_body()
-                except Exception as error:  # noqa: BLE001 - classified, and raised as one of our family
+                except Exception as error:  # noqa: BLE001 - classified: one of our family, or raised as it is
                     item = state.broke(error, monotonic())
                 else:
                     if self._timed:
                         state.waker.idle_at = NEVER
-                    item = state.feed(chunk, monotonic())
+                    if chunk is not ENDED:  # else the waker ended the wait
+                        item = state.feed(chunk, monotonic())
         except StopAsyncIteration as error:  # a sink's: it would look like the end
             await self._abandon(error)
             raise RuntimeError("a sink raised StopAsyncIteration") from error
@@ -103,7 +112,7 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
             await self._abandon(error)
             raise
         finally:
-            self._busy = False
+            self._reading = False
         raise StopAsyncIteration
 
     async def asend(self, value: None, /) -> ItemT:
@@ -141,29 +150,39 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
 
     def __del__(self) -> None:
         if getattr(self, "_slot", None) and not sys.is_finalizing():
-            warnings.warn(f"{self!r} {DROPPED}", ResourceWarning, stacklevel=2, source=self)
+            try:
+                warnings.warn(f"{self!r} {DROPPED}", ResourceWarning, stacklevel=2, source=self)
+            finally:  # also where warnings are errors
+                self._drop()
+
+    def _end_at_exit(self) -> None:  # pragma: no cover - in child processes, by the tests of the program's end
+        try:
+            warnings.warn(f"{self!r} {AT_EXIT}", ResourceWarning, stacklevel=2, source=self)
+        finally:  # also where warnings are errors
             self._drop()
 
     def _take_turn(self) -> None:
-        if self._busy:
+        if self._reading:
             raise RuntimeError(TWO_READERS)
-        self._busy = True
+        self._reading = True
 
-    async def _scoped_read(self) -> Any:
-        """The next chunk, where the waker cannot reach the socket when a clock runs out: then the scope ends this."""
+    def _may_wait(self) -> bool:
+        """Return whether there is no reason to end the wait that is about to begin, and watch its deadlines."""
         waker = self._state.waker
-        idle_at, total_at = waker.idle_at, waker.total_at
-        with anyio.move_on_after(min(idle_at, total_at) - monotonic()):
-            return await self._body.__anext__()
-        waker.wake("total" if total_at <= idle_at else "idle")
-        raise TimeoutError
+        if self._timed and waker.reason is None:
+            now = monotonic()
+            if now >= waker.total_at:  # while data keeps coming, the loop may get no turn to look at its timers
+                return False
+            waker.idle_at = self._state.idle_deadline(now)
+            self._wait.watch()
+        return waker.reason is None
 
     async def _settle(self) -> bool:
         """Do what there is to do but to read on; `False` when the stream is over."""
         state = self._state
         if state.over:
             return not self._refuse_reading()
-        if state.waker.reason == "cancel":
+        if state.waker.cancelled:
             await self._end_early(None)
         elif state.failure is not None:
             if not state.retrying:
@@ -172,6 +191,7 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
         elif state.reading is None:
             await self._connect()
         elif state.builder.stopped:
+            state.message_ended(monotonic())
             await self._undisturbed(self._read_on())
             await self._end("complete", None)
         elif state.judge():
@@ -180,41 +200,64 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
 
     async def _connect(self) -> None:
         state = self._state
-        now = monotonic()
-        state.begin(now)
-        try:
-            self._loop = asyncio.get_running_loop()
-        except RuntimeError:  # trio
-            self._loop = None
-        with anyio.move_on_after(max(state.waker.total_at - now, 0)):
-            self._slot.append(await self._source.prepare(NEVER)())
+        waker = state.waker
+        state.begin(monotonic())
+        if state.attempts == 1:
+            self._begin_waiting()
+        waker.attach(self._wait.end)
+        if self._source.sends:
+            waker.idle_at = state.idle_deadline(monotonic())
+            self._wait.watch()
+            try:
+                await self._wait.run(self._open_source)
+            except anthropic.APIError:
+                if waker.reason is None:  # else the wait was ended already
+                    raise
+            waker.idle_at = NEVER
+        else:
+            await self._open_source()
         if not self._slot:
-            state.timed_out("total")
+            state.give_up_opening()
             return
         reading = Reading(self._slot[-1], self._source)
         self._body = reading.body
-        self._scoped = self._timed and not reachable(reading.response)
-        if self._timed and not self._scoped:
-            watch(state.waker)
+        self._wait.response = reading.response
+        self._guarded = self._timed or not reachable(reading.response)
+        if not self._guarded:  # cheaper for each read: the socket is enough
+            waker.attach(partial(end_read, reading.response))
         state.connected(reading, monotonic())
+
+    def _begin_waiting(self) -> None:
+        try:
+            self._loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._wait = TrioWait(self._state.waker)
+        else:
+            self._wait = AsyncioWait(self._state.waker)
+            still: Any = weakref.proxy(self)  # no cycle through an open stream
+            self._loop_end = LoopEnd(lambda: still.aclose())  # noqa: PLW0108 - `still.aclose` would hold the stream
+        opened(self)
+
+    async def _open_source(self) -> None:
+        self._slot.append(await self._source.prepare(None)())
 
     async def _reopen(self) -> None:
         state = self._state
-        state.waker.detach()
+        waker = state.waker
+        waker.detach()
         await self._release()
-        state.waker.forgive()
-        until = min(monotonic() + state.pause(), state.waker.total_at)
-        # In short naps: `cancel` may come from another thread, which can set no event of this loop.
-        while state.waker.reason is None and (left := until - monotonic()) > 0:  # noqa: ASYNC110
-            await anyio.sleep(min(left, 0.05))
-        if until == state.waker.total_at or state.waker.reason == "total":
+        waker.forgive()
+        waker.attach(self._wait.end)
+        self._wait.watch()
+        await self._wait.run(partial(anyio.sleep, pause_before_retry(state.reading, state.attempts)))
+        if waker.reason == "total":
             state.timed_out("total")
-        elif state.waker.reason is None:
+        elif waker.reason is None:
             await self._connect()
 
     async def _read_on(self) -> None:
         """Read what comes after the message, at most one chunk, so that the connection can be used again."""
-        with anyio.move_on_after(_READ_ON):
+        with anyio.move_on_after(READ_ON):
             with suppress(Exception):  # the message is complete, nothing can harm it any more
                 await self._body.__anext__()
 
@@ -242,9 +285,13 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
         calls = self._state.calls
         while calls:
             method, item = calls.popleft()
-            answer = method(item)
-            if inspect.isawaitable(answer):
-                await answer
+            try:
+                answer = method(item)
+                if inspect.isawaitable(answer):
+                    await answer
+            except BaseException as error:
+                self._state.sink_error = error
+                raise
 
     async def _abandon(self, error: BaseException) -> None:
         """End early, because of an error that is on its way to the caller."""
@@ -261,10 +308,10 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
 
     async def _leave(self, error: BaseException | None) -> None:
         """End the stream from outside of its reader, if it is not over."""
-        if self._busy:
+        if self._reading:
             self.cancel()  # the reader, in another task, wakes and closes
             return
-        self._busy = True
+        self._reading = True
         try:
             await self._end_early(error)
         except Exception as second:
@@ -272,7 +319,7 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
                 raise
             self._first_goes_on(error, second)
         finally:
-            self._busy = False
+            self._reading = False
 
     async def _end_early(self, error: BaseException | None) -> None:
         """End between two items. What the last chunk held counts, though nobody has asked for it."""
@@ -293,6 +340,12 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
                 await self._release()
             finally:
                 await self._finish_sinks(result)
+        self._ended()
+
+    def _ended(self) -> None:
+        if self._state.attempts:
+            self._wait.close()
+        ended(self)
 
     async def _release(self) -> None:
         """Close the connection, or give it back where the body was read to its end."""
@@ -328,31 +381,31 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
         """End where nothing can be awaited: here what needs no loop, and in the loop, if it runs, the rest."""
         state = self._state
         state.waker.wake("cancel")
-        later: list[Any] = []
         layers = [layer for layer in (self._body, *self._slot) if layer is not None]
         self._slot, self._body = [], None
-        loop = self._loop
-
-        async def end() -> None:
-            for layer in layers:
-                await (getattr(layer, "aclose", None) or layer.close)()
-            for answer in later:
-                await answer
-
+        answers: list[Any] = []
         try:
             try:
                 state.take_rest()
-                later += filter(inspect.isawaitable, [method(item) for method, item in state.calls])
+                answers += filter(inspect.isawaitable, [method(item) for method, item in state.calls])
             finally:
                 finishing = state.sinks.finishing(state.finish("interrupted", None, monotonic()))
                 state.sinks.release()
-                later += filter(inspect.isawaitable, iter(finishing.__next__, FINISHED))
+                answers += filter(inspect.isawaitable, iter(finishing.__next__, FINISHED))
         finally:
+            self._ended()
+            loop = self._loop
             if loop is not None and loop.is_running():
-                loop.call_soon_threadsafe(lambda: loop.create_task(end()))
-            else:
-                for answer in later:
-                    getattr(answer, "close", bool)()  # a coroutine that is never awaited would warn
+                Leftover(layers, answers, loop)
+            elif answers:
+                for answer in answers:
+                    getattr(answer, "close", bool)()  # a coroutine that is never awaited would warn in its own words
+                warnings.warn(
+                    f"{self!r} could not finish its AsyncSink: the event loop has ended",
+                    ResourceWarning,
+                    stacklevel=3,
+                    source=self,
+                )
 
 
 class AsyncTextStream(AsyncBaseStream[str, MessageT, OutputT]):

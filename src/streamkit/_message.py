@@ -15,6 +15,8 @@ from ._wire import WireError, parse_json
 
 # Blocks whose input arrives as pieces of JSON.
 _TOOL_USES = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
+_SERVER_TOOL_USES = frozenset({"server_tool_use", "mcp_tool_use"})
+_SILENT = frozenset({"redacted_thinking", "compaction"})  # blocks that come whole, after a while
 # Counts in a `message_delta` are totals: they overwrite, and what a delta leaves out keeps its value.
 _USAGE = (
     "input_tokens",
@@ -141,6 +143,17 @@ class MessageBuilder:
         self._beta = beta
         self._partial_mode = partial_mode  # how the SDK reads tool input that was cut
         self._separate = False  # a block of another kind stood since the last text
+
+    @property
+    def may_be_silent(self) -> bool:
+        """True while the API has nothing to send but pings: it thinks without showing it, or runs a server tool."""
+        block = self.blocks[-1] if self.blocks else None
+        if block is None or self.stop_reason is not None:
+            return False
+        if block.kind in _SERVER_TOOL_USES:  # until its result comes, as a block of its own
+            return True
+        shown = block.pieces or block.data.get("thinking")
+        return not block.closed and (block.kind in _SILENT or (block.kind == "thinking" and not shown))
 
     def apply(self, event: dict[str, Any]) -> tuple[str, str]:
         """Take the next event. Returns the new text and the new thinking, usually one of them or both empty.

@@ -79,6 +79,12 @@ class SinkSet:
             self._finishing = map(methodcaller("finish", result), chain(ours, repeat(_End)))
         return self._finishing
 
+    def forget(self) -> None:  # pragma: no cover - in child processes, by the tests of forks
+        """Let the sinks go without finishing them, as the parent process does that."""
+        self.silence()
+        self.release()
+        self._sinks.clear()
+
     def release(self) -> None:
         """Give the sinks back."""
         for sink in self._sinks:

@@ -6,61 +6,27 @@ A driver opens, reads and closes; all that it learns goes in here (`begin`, `con
 
 from __future__ import annotations
 
-import random
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Literal
 
 import anthropic
-import pydantic
 
+from ._failures import api_error, explain, is_interruption, raised_elsewhere, timed_out, truncated
 from ._message import MessageBuilder, text_delta
+from ._models import make_message, make_usage
+from ._options import Options
+from ._output import parse_output
+from ._response import Reading
 from ._result import InvalidToolInput, Status, StreamResult, Timing
 from ._sinks import SinkSet
-from ._source import Reading, Source, api_error, explain, make_message, make_usage, truncated
+from ._source import Source
 from ._wake import NEVER, Waker
 from ._wire import WireError
-from .errors import StreamError, StreamTimeoutError
-
-
-class Options:
-    """The options of one stream, checked. Raises `TypeError` or `ValueError` for a wrong one."""
-
-    # No dataclass: making one takes a millisecond of everybody's import.
-    __slots__ = ("idle_timeout", "retries", "separator", "sinks", "total_timeout")
-
-    def __init__(
-        self,
-        sinks: Any = None,
-        retries: Any = None,
-        idle_timeout: Any = None,
-        total_timeout: Any = None,
-        separator: Any = "\n\n",
-    ) -> None:
-        if retries is not None and (not isinstance(retries, int) or isinstance(retries, bool)):
-            raise TypeError(f"retries= takes a whole number, not {retries!r}")
-        if retries is not None and retries < 0:
-            raise ValueError(f"retries= takes 0 or more, not {retries!r}")
-        for name, seconds in (("idle_timeout", idle_timeout), ("total_timeout", total_timeout)):
-            if seconds is None:
-                continue
-            if not isinstance(seconds, (int, float)) or isinstance(seconds, bool):
-                raise TypeError(f"{name}= takes seconds, not {seconds!r}")
-            if not seconds > 0:
-                raise ValueError(f"{name}= takes seconds above 0, not {seconds!r}")
-        if not isinstance(separator, str):
-            raise TypeError(f'separator= takes a str ("" for none), not {separator!r}')
-        self.sinks: Any = sinks
-        self.retries: int | None = retries
-        self.idle_timeout: float | None = idle_timeout
-        self.total_timeout: float | None = total_timeout
-        self.separator: str = separator
-
+from .errors import StreamError
 
 _CONTENT = frozenset({"content_block_delta", "content_block_start", "content_block_stop"})
-# Pauses before a request is sent again, in seconds: doubled each time, as the SDK does between its own retries.
-_FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_ASKED = 0.5, 8.0, 60.0
 
 
 class StreamState:
@@ -75,6 +41,8 @@ class StreamState:
         self.reading: Reading | None = None
         self.attempts = 0
         self._opening = False  # a request is on its way, whose errors are the SDK's
+        self.sink_error: BaseException | None = None  # what a sink raised
+        self.outsider: Exception | None = None  # what a signal handler raised while the reader waited
         # The reader has something else to do than to read on: to open, retry, raise, or end.
         self.halted = True
         self.failure: StreamError | None = None
@@ -87,6 +55,7 @@ class StreamState:
         self._retries = 0 if source.retries is None else source.retries if options.retries is None else options.retries
         self.waiting: deque[Any] = deque()  # what arrived whole and was not looked at yet: the decoder's
         self._decoder: Any = None
+        self._rests_on_silence = False  # the SDK's own iterator drops pings
         self.ready: deque[Any] = deque()  # items for the consumer that were held back
         self._held: list[Any] | None = None  # events before the first content, while a retry may replace them
         self._final: StreamResult[Any, Any] | None = None
@@ -96,6 +65,7 @@ class StreamState:
         self._first_content: float | None = None
         self._content_at = -NEVER
         self._longest_gap = 0.0
+        self._ended_at: float | None = None  # when the message was complete
         self.waiting_since: float | None = None  # since when the reader waits for content
 
     # What the driver reports.
@@ -127,15 +97,22 @@ class StreamState:
         self.builder = MessageBuilder(separator=separator, beta=reading.beta, partial_mode=reading.partial_mode)
         decoder = reading.decoder
         self._decoder, self.waiting = decoder, decoder.waiting
+        self._rests_on_silence = not reading.by_bytes
         self._response_at = self._now = now
         for keep in self.sinks.bodies:
             keep(None)
-        self.waker.attach(reading.response)
         self.halted = False
         if self.waker.reason is not None:  # while the request was on its way
             self.broke(None, now)
         elif now >= self.waker.total_at:
             self.timed_out("total")
+
+    def give_up_opening(self) -> None:
+        """The waker ended the wait for the response."""
+        self._opening = False
+        reason = self.waker.reason
+        if reason is not None and reason != "cancel":
+            self.timed_out(reason)
 
     def feed(self, chunk: Any, now: float) -> Any:
         """A chunk of the body arrived, or an event where the SDK's events are read. Returns what `pull` does.
@@ -153,8 +130,12 @@ class StreamState:
                     return self._take(text_delta(index, text))
                 text = self.builder.say(index, text)
                 self._note_content()
-                for tell in self.sinks.text if text else ():
-                    tell(text)
+                try:
+                    for tell in self.sinks.text if text else ():
+                        tell(text)
+                except BaseException as error:
+                    self.sink_error = error
+                    raise
                 return text or None
             self._decoder.feed(chunk)
         except WireError as error:
@@ -171,8 +152,15 @@ class StreamState:
         return self.pull()
 
     def broke(self, error: Exception | None, now: float) -> Any:
-        """Reading failed with `error`, or was ended by the waker. Returns what `pull` does."""
+        """Reading failed with `error`, or was ended by the waker. Returns what `pull` does.
+
+        Raises the exception that somebody else raised while the reader waited, such as a signal handler.
+        """
         self.waker.idle_at = NEVER
+        outsider = None if error is None else raised_elsewhere(error, self.reading)  # type: ignore[arg-type]
+        if outsider is not None:
+            self.outsider = outsider
+            raise outsider
         reason = self.waker.reason or ("total" if now >= self.waker.total_at else None)
         if reason == "cancel":
             self.halted = True
@@ -182,16 +170,14 @@ class StreamState:
             self._fail(explain(error or EOFError(), self.reading))  # type: ignore[arg-type]
         return self.pull()
 
-    def timed_out(self, clock: Literal["idle", "total"], cause: Exception | None = None) -> None:
-        """A clock ran out."""
-        if clock == "idle":
-            said = f"no content for {self.options.idle_timeout} seconds (idle_timeout)"
-        else:
-            said = f"the reply took longer than {self.options.total_timeout} seconds (total_timeout)"
-        error = StreamTimeoutError(said, clock=clock, response=self.reading and self.reading.response)
-        if cause is not None:
-            error.__cause__ = cause
-        self._fail(error)
+    def timed_out(self, clock: Literal["idle", "total"]) -> None:
+        """A timeout expired."""
+        seconds = self.options.idle_timeout if clock == "idle" else self.options.total_timeout
+        self._fail(timed_out(clock, seconds, self.reading))
+
+    def message_ended(self, now: float) -> None:
+        """`message_stop` arrived. What the rest of the body takes is not part of the reply's time."""
+        self._ended_at = now
 
     def judge(self) -> bool:
         """Whether the body, which ended cleanly, held a complete message. If not, that is a failure."""
@@ -210,7 +196,7 @@ class StreamState:
         try:
             while True:
                 if self.halted:
-                    if self.waker.reason == "cancel":
+                    if self.waker.cancelled:
                         return None
                     if not self.ready and (self.failure is not None or self.builder.stopped):
                         return None
@@ -259,25 +245,13 @@ class StreamState:
     def idle_deadline(self, now: float) -> float:
         """When the idle clock runs out for a reader that begins, or goes on, to wait at `now`."""
         idle = self.options.idle_timeout
-        if idle is None:
+        if idle is None or (self._rests_on_silence and self.builder.may_be_silent):
             return NEVER
         if self.waiting_since is None:
             self.waiting_since = now
         else:  # only the wait counts, not what the consumer did since the last chunk
             self.waiting_since += now - self._now
         return self.waiting_since + idle
-
-    def pause(self) -> float:
-        """How long to wait before the request is sent again, in seconds."""
-        asked = self.reading.header("retry-after") if self.reading is not None else None
-        try:
-            seconds = float(asked or 0)
-        except ValueError:  # a date: the API sends seconds
-            seconds = 0.0
-        if 0 < seconds <= _LONGEST_ASKED:
-            return seconds
-        longest = min(_FIRST_PAUSE * 2.0 ** (self.attempts - 1), _LONGEST_PAUSE)
-        return longest * (1 - 0.25 * random.random())  # noqa: S311 - jitter, no secret
 
     def finish(self, status: Status, error: BaseException | None, now: float) -> StreamResult[Any, Any]:
         """Give the verdict. The first one stands."""
@@ -302,10 +276,12 @@ class StreamState:
 
     def status_for(self, error: BaseException) -> Status:
         """The status of a stream that `error` ended."""
-        if not isinstance(error, Exception):
+        if error is self.outsider or is_interruption(error):
             return "interrupted"
+        if error is self.sink_error or not isinstance(error, Exception):
+            return "failed" if error is self.sink_error else "interrupted"
         if not self._opening and error is not self.failure:
-            return "failed"  # a sink's own, whatever its class
+            return "failed"
         if isinstance(error, anthropic.APITimeoutError):
             return "timed_out"
         return "disconnected" if isinstance(error, anthropic.APIConnectionError) else "failed"
@@ -317,6 +293,9 @@ class StreamState:
         kind = event["type"]
         if text or thinking or (kind in _CONTENT and self.builder.blocks):  # a stray end of a block is no content
             self._note_content()
+        elif kind == "ping":
+            if self.builder.may_be_silent:
+                self.waiting_since = None
         elif kind == "message_stop":
             self._release_held()
             self.halted = True
@@ -329,20 +308,26 @@ class StreamState:
             if self._held is not None:
                 self._held.append(item)
                 return None
-            for tell in self.sinks.event:
-                tell(item)
-        if text:
-            for tell in self.sinks.text:
-                tell(text)
-        if thinking:
-            for tell in self.sinks.thinking:
-                tell(thinking)
+            if self.sinks.event:
+                self._tell(self.sinks.event, item)
+        if text and self.sinks.text:
+            self._tell(self.sinks.text, text)
+        if thinking and self.sinks.thinking:
+            self._tell(self.sinks.thinking, thinking)
         if not self._yields_events:
             item = text or None
         if item is not None and self.ready:  # not before what was held back
             self.ready.append(item)
             return self.ready.popleft()
         return item
+
+    def _tell(self, listeners: list[Callable[[Any], Any]], item: Any) -> None:
+        try:
+            for tell in listeners:
+                tell(item)
+        except BaseException as error:
+            self.sink_error = error
+            raise
 
     def _note_content(self) -> None:
         now = self._now
@@ -358,8 +343,7 @@ class StreamState:
     def _release_held(self) -> None:
         held, self._held = self._held, None
         for item in held or ():
-            for tell in self.sinks.event:
-                tell(item)
+            self._tell(self.sinks.event, item)
             if self._yields_events:
                 self.ready.append(item)
 
@@ -420,32 +404,6 @@ class StreamState:
         return Timing(
             None if self._response_at is None else self._response_at - began,
             None if self._first_content is None else self._first_content - began,
-            now - began,
+            (now if self._ended_at is None else self._ended_at) - began,
             self._longest_gap,
         )
-
-
-def parse_output(output_format: Any, message: Any, stop_reason: str | None) -> tuple[Any, Exception | None]:
-    """The value of `output_format`, or why there is none.
-
-    The first text block that holds one counts: other text may stand before it. If none does, all text together may: a
-    model that takes over from another goes on in the middle of the value.
-    """
-    texts = [] if message is None else [block.text for block in message.content if block.type == "text"]
-    if not texts:
-        return None, ValueError(f"the reply holds no text to parse (stop reason: {stop_reason})")
-    errors: list[Exception] = []
-    adapter: pydantic.TypeAdapter[Any] | None = None
-    for text in texts if len(texts) == 1 else [*texts, "".join(texts)]:
-        try:
-            adapter = adapter or pydantic.TypeAdapter(output_format)
-            return adapter.validate_json(text), None
-        except Exception as error:  # noqa: BLE001 - a validator of the user's may raise anything
-            errors.append(error)
-    wrong = errors[len(texts) - 1]  # what is wrong with the last block: the answer comes at the end
-    if stop_reason in ("end_turn", "stop_sequence", "tool_use"):
-        return None, wrong
-    ended = "the stream ended early" if stop_reason is None else f"the reply ended with {stop_reason!r}"
-    explained = ValueError(f"{ended}, and its text is no whole value")
-    explained.__cause__ = wrong
-    return None, explained

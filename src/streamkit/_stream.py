@@ -10,9 +10,11 @@ from typing import Any, Generic
 import jiter
 from anthropic.types import Usage
 
+from ._models import make_message, make_usage
+from ._options import Options
 from ._result import MessageT, OutputT, Status, StreamResult
-from ._source import Source, make_message, make_usage
-from ._state import Options, StreamState
+from ._source import Source
+from ._state import StreamState
 
 
 class BaseStream(Generic[MessageT, OutputT]):
@@ -25,7 +27,10 @@ class BaseStream(Generic[MessageT, OutputT]):
         # The SDK's stream from the moment it is open; emptied when it is closed.
         self._slot: list[Any] = []
         self._body: Any = None
+        self._reading = False  # by a reader, or by whoever ends the stream
         self._closed = False  # by the user
+        self._inherited: list[Any] | None = None  # the SDK's stream in the child of a fork: it is the parent's
+        self._timed = options.idle_timeout is not None or options.total_timeout is not None
         self._finish_error: Exception | None = None  # what a sink raised at its end, behind another error
         self._state = StreamState(source, options, yields_events=self._yields_events)
 
@@ -79,15 +84,27 @@ class BaseStream(Generic[MessageT, OutputT]):
         return None if reading is None else reading.request_id
 
     def cancel(self) -> None:
-        """End the stream, from any thread or task. Harmless when repeated or late; allowed before `open`.
+        """End the stream, from any thread, task or signal handler. Harmless when repeated or late.
 
-        A reader that is blocked on the network wakes at once where the response offers its socket and speaks HTTP/1.1,
-        else at the next event. Its loop ends quietly, and the status is `"interrupted"`.
+        Allowed before `open`, and from then on at any moment: also while the response is waited for, or a retry. No
+        further request is sent. A reader that is blocked on the network wakes at once (a sync reader of HTTP/2 at the
+        next event). Its loop ends quietly, and the status is `"interrupted"`.
         """
         state = self._state
         state.waker.wake("cancel")
-        if state.waker.reason == "cancel":
+        if state.waker.cancelled:
             state.halted = True
+
+    def _inherit(self) -> None:  # pragma: no cover - in child processes, by the tests of forks
+        """Leave the stream to the parent process: neither close its connection nor finish its sinks."""
+        self._inherited, self._slot = self._slot, []
+        self._state.waker.inherit()
+        self._state.sinks.forget()
+        self._state.finish("interrupted", None, time.monotonic())
+
+    def _end_at_exit(self) -> None:  # pragma: no cover - of the subclasses
+        """End the stream, as the program ends."""
+        raise NotImplementedError
 
     def _first_goes_on(self, error: BaseException, second: Exception) -> None:
         """An error is on its way to the caller: what a sink raised at its end goes along behind it."""
@@ -97,7 +114,7 @@ class BaseStream(Generic[MessageT, OutputT]):
 
     def _in_place_of(self, error: BaseException) -> StreamResult[MessageT, OutputT]:
         """The result in place of the error that ended the stream; but what a sink raised is raised."""
-        if isinstance(error, Exception) and error is not self._state.failure:
+        if isinstance(error, Exception) and (error is self._state.sink_error or error is not self.result.error):
             raise error
         if self._finish_error is not None:
             raise self._finish_error
@@ -113,7 +130,7 @@ class BaseStream(Generic[MessageT, OutputT]):
 
         Raises `RuntimeError` where reading on is a mistake.
         """
-        if self._state.waker.reason == "cancel":
+        if self._state.waker.cancelled:
             return True
         if self._closed:
             raise RuntimeError("this stream is closed: read it before closing it or leaving its with block")
@@ -126,7 +143,9 @@ class BaseStream(Generic[MessageT, OutputT]):
         return f"<{type(self).__name__} {self._state.status}, {len(self.text)} characters>"
 
 
+READ_ON = 0.2  # seconds that the end of the body may take once the message is complete
 TWO_READERS = "this stream is being read already: one reader at a time; hand the text on with a sink"
+AT_EXIT = "was still open when the program ended: use `with`, read it to its end, or close it"
 DROPPED = "was dropped without being closed: use `with`, read it to its end, or call close()"
 
 

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import sys
-import time
 import warnings
 from collections import deque
 from collections.abc import Generator
 from contextlib import suppress
-from itertools import starmap
-from threading import Lock, get_ident
-from time import monotonic
+from functools import partial
+from queue import SimpleQueue
+from time import monotonic, sleep
 from types import TracebackType
 from typing import Any, Generic
 
-import anthropic
 from anthropic.types import RawMessageStreamEvent
 from typing_extensions import Self, TypeVar
 
+from ._failures import pause_before_retry
+from ._lifetime import ended, opened
+from ._options import Options
+from ._request import Request
+from ._response import Reading
 from ._result import MessageT, OutputT, Status, StreamResult
 from ._sinks import FINISHED
-from ._source import Reading, Source
-from ._state import Options
-from ._stream import DROPPED, TWO_READERS, BaseStream, thrown
-from ._wake import NEVER, watch
+from ._source import Source
+from ._stream import AT_EXIT, DROPPED, READ_ON, TWO_READERS, BaseStream, thrown
+from ._wake import NEVER, end_read, no_longer_than, wait, watch
 
 ItemT = TypeVar("ItemT")
 EventT = TypeVar("EventT", default=RawMessageStreamEvent)
@@ -38,31 +40,41 @@ class SyncStream(
 
     def __init__(self, source: Source, options: Options) -> None:
         super().__init__(source, options)
-        self._turn = Lock()
-        self._thread: int | None = None  # that of the last reader
-        self._timed = options.idle_timeout is not None or options.total_timeout is not None
+        self._request: Request | None = None
 
     def open(self) -> Self:
         """Send the request, so that a refused one fails here, and return the stream. Once open, does nothing.
 
         Raises the SDK's own exceptions for a request that fails.
         """
-        if not self._turn.acquire(False):
+        # A swap and not a lock: no interrupt can come between the swap and the `try`, and leave it taken.
+        busy, self._reading = self._reading, True
+        if busy:
             raise RuntimeError(TWO_READERS)
         try:
             if self._state.over:
                 self._refuse_reading()
-            elif self._state.waker.reason == "cancel":
+            elif self._state.waker.cancelled:
                 self._end_early(None)
             elif self._state.reading is None:
                 self._connect()
-                if self._state.failure is not None:
-                    raise self._state.failure
+                while self._state.failure is not None and not self._state.waker.cancelled:
+                    if not self._state.retrying:
+                        raise self._state.failure
+                    self._reopen()
+                if self._state.waker.cancelled:  # while the headers were waited for
+                    self._end_early(None)
         except BaseException as error:
-            self._abandon(error)
+            try:
+                self._abandon(error)
+            except BaseException:  # a second interrupt: go on where the first one was left
+                self._abandon(error)
+                raise
             raise
         finally:
-            self._turn.release()
+            self._reading = False
+            if self._closed:  # by a signal handler or another thread, which left that to the reader
+                self._leave(None)
         return self
 
     # Not `Self`: type checkers give `yield from` its value only where this says `Generator`.
@@ -70,10 +82,10 @@ class SyncStream(
         return self
 
     def __next__(self) -> ItemT:
-        if not self._turn.acquire(False):
+        busy, self._reading = self._reading, True  # as in `open`
+        if busy:
             raise RuntimeError(TWO_READERS)
         try:
-            self._thread = get_ident()
             state = self._state
             item = state.pull() if state.waiting or state.ready else None
             while item is None:
@@ -91,7 +103,7 @@ class SyncStream(
                     chunk = next(self._body)
                 except StopIteration:
                     item = state.end_of_body()
-                except Exception as error:  # noqa: BLE001 - classified, and raised as one of our family
+                except Exception as error:  # noqa: BLE001 - classified: one of our family, or raised as it is
                     item = state.broke(error, monotonic())
                 else:
                     if self._timed:
@@ -99,15 +111,18 @@ class SyncStream(
                     item = state.feed(chunk, monotonic())
             else:
                 return item  # type: ignore[no-any-return]
-        except StopIteration as error:  # a sink's: it would look like the end
-            self._abandon(error)
-            raise RuntimeError("a sink raised StopIteration") from error
         except BaseException as error:
-            self._abandon(error)
+            try:
+                self._abandon(error)
+            except BaseException:  # a second interrupt: go on where the first one was left
+                self._abandon(error)
+                raise
+            if isinstance(error, StopIteration):  # a sink's: it would look like the end
+                raise RuntimeError("a sink raised StopIteration") from error
             raise
         finally:
-            self._turn.release()
-            if self._closed:  # by another thread, which left that to the reader
+            self._reading = False
+            if self._closed:  # by a signal handler or another thread, which left that to the reader
                 self._leave(None)
         raise StopIteration(self.result)
 
@@ -138,7 +153,11 @@ class SyncStream(
             return self.open()
         except BaseException as error:
             if not isinstance(error, Exception):  # an interrupt, when the stream may be open already
-                self._leave(error)
+                try:
+                    self._leave(error)
+                except BaseException:
+                    self._leave(error)
+                    raise
             raise
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -160,12 +179,21 @@ class SyncStream(
                 self._end("interrupted", None)  # what an interrupt left
                 raise
 
+    def _end_at_exit(self) -> None:  # pragma: no cover - in child processes, by the tests of the program's end
+        try:
+            warnings.warn(f"{self!r} {AT_EXIT}", ResourceWarning, stacklevel=2, source=self)
+        finally:  # also where warnings are errors
+            self.close()
+            until = monotonic() + READ_ON
+            while self._reading and monotonic() < until:  # a daemon thread reads it, and ends it
+                sleep(0.001)
+
     def _settle(self) -> bool:
         """Do what there is to do but to read on; `False` when the stream is over."""
         state = self._state
         if state.over:
             return not self._refuse_reading()
-        if state.waker.reason == "cancel":
+        if state.waker.cancelled:
             self._end_early(None)
         elif state.failure is not None:
             if not state.retrying:
@@ -174,6 +202,7 @@ class SyncStream(
         elif state.reading is None:
             self._connect()
         elif state.builder.stopped:
+            state.message_ended(monotonic())
             self._read_on()
             self._end("complete", None)
         elif state.judge():
@@ -182,42 +211,56 @@ class SyncStream(
 
     def _connect(self) -> None:
         state = self._state
-        self._thread = get_ident()
         state.begin(monotonic())
-        if self._timed:
-            watch(state.waker)
-        total_at = state.waker.total_at
-        try:
-            # One C call opens the stream and keeps it: no interrupt can come in between and lose it.
-            self._slot.extend(starmap(self._source.prepare(total_at), ((),)))
-        except (anthropic.APITimeoutError, TimeoutError) as error:
-            if monotonic() < total_at:
+        waker = state.waker
+        request = self._request = Request(self._source.prepare)
+        self._slot = request.streams
+        opened(self)
+        if self._source.sends:
+            waker.idle_at = state.idle_deadline(monotonic())
+            try:
+                request.run_in_thread(waker)
+            except Exception as error:
+                state.outsider = error
                 raise
-            state.timed_out("total", error)
+            waker.idle_at = NEVER
+        else:
+            request.run()
+        failure, request.error = request.error, None
+        if not request.done or (failure is not None and waker.reason is not None):
+            self._release()
+            state.give_up_opening()
             return
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                del failure  # it refers to this frame
         reading = Reading(self._slot[-1], self._source)
         self._body = reading.body
+        waker.attach(partial(end_read, reading.response))
+        if self._timed:
+            watch(waker)
         state.connected(reading, monotonic())
 
     def _reopen(self) -> None:
         state = self._state
-        state.waker.detach()
+        waker = state.waker
+        waker.detach()
         self._release()
-        state.waker.forgive()
-        until = monotonic() + state.pause()
-        while state.waker.reason is None and (left := until - monotonic()) > 0:
-            time.sleep(min(left, 0.05))
-        if state.waker.reason == "total":
+        waker.forgive()
+        signals: SimpleQueue[Any] = SimpleQueue()
+        waker.attach(signals.put)
+        wait(signals, waker, until=monotonic() + pause_before_retry(state.reading, state.attempts))
+        if waker.reason == "total":
             state.timed_out("total")
-        elif state.waker.reason is None:
+        elif waker.reason is None:
             self._connect()
 
     def _read_on(self) -> None:
         """Read what comes after the message, at most one chunk, so that the connection can be used again."""
-        if self._timed:
-            self._state.waker.idle_at = self._state.idle_deadline(monotonic())
-        with suppress(Exception):  # the message is complete, nothing can harm it any more
-            next(self._body, None)
+        with suppress(Exception), no_longer_than(READ_ON, self._state.reading.response):  # type: ignore[union-attr]
+            next(self._body, None)  # the message is complete, nothing can harm it any more
 
     def _abandon(self, error: BaseException) -> None:
         """End early, because of an error that is on its way to the caller."""
@@ -230,13 +273,10 @@ class SyncStream(
 
     def _leave(self, error: BaseException | None) -> None:
         """End the stream from outside of its reader, if it is not over."""
-        if not self._turn.acquire(False):
-            if self._thread != get_ident():
-                self.cancel()  # the reader, in another thread, wakes and closes
-                return
-            # This thread was interrupted while it read, or a sink closes the stream that is calling it: as `cancel`.
-            self._state.waker.wake("cancel")
-            self._end("interrupted", error)
+        busy, self._reading = self._reading, True  # as in `open`
+        if busy:
+            # The reader closes it: in another thread, or in this one below a signal handler or a sink.
+            self.cancel()
             return
         try:
             self._end_early(error)
@@ -245,7 +285,7 @@ class SyncStream(
                 raise
             self._first_goes_on(error, second)
         finally:
-            self._turn.release()
+            self._reading = False
 
     def _end_early(self, error: BaseException | None) -> None:
         """End between two items. What the last chunk held counts, though nobody has asked for it."""
@@ -264,18 +304,17 @@ class SyncStream(
             self._release()
         finally:
             self._finish_sinks(result)
+        ended(self)
 
     def _release(self) -> None:
         """Close the connection, or give it back where the body was read to its end."""
-        while self._slot:
-            stream = self._slot[-1]
-            for layer in (self._body, stream):
-                close = getattr(layer, "close", None)
-                with suppress(Exception):  # closing what is broken already
-                    if close is not None:
-                        close()
-            self._slot.clear()
-        self._body = None
+        if self._request is not None and self._inherited is None:
+            close = getattr(self._body, "close", None)
+            with suppress(Exception):  # closing what is broken already
+                if close is not None:
+                    close()
+            self._request.abandon()
+        self._body, self._slot = None, []  # what a request that was abandoned opens is for its thread to close
 
     def _finish_sinks(self, result: StreamResult[Any, Any]) -> None:
         finishing = self._state.sinks.finishing(result)

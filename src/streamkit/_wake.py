@@ -1,150 +1,116 @@
-"""Waking a reader that is blocked on the network, from another thread: for `cancel()` and for the clocks."""
+"""Ending a reader's wait from outside: for `cancel()` and for the two timeouts."""
 
 from __future__ import annotations
 
-import functools
+import os
 import socket
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from queue import SimpleQueue
-from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar
-
-import anthropic
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from queue import Empty, SimpleQueue
+from typing import Any, Literal, TypeAlias
 
 Reason: TypeAlias = Literal["cancel", "idle", "total"]
 NEVER = float("inf")
-_TICK = 0.05  # seconds between two looks at the clocks
-ParamsT = ParamSpec("ParamsT")
-SelfT = TypeVar("SelfT", bound="Waker")
-
-
-def _locked(method: Callable[Concatenate[SelfT, ParamsT], None]) -> Callable[Concatenate[SelfT, ParamsT], None]:
-    @functools.wraps(method)
-    def call(self: SelfT, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> None:
-        try:
-            with self.lock:
-                method(self, *args, **kwargs)
-        except BaseException:
-            _free(self.lock)
-            raise
-
-    return call
-
-
-def _free(lock: Any) -> None:
-    """Let go of a lock that an interrupt, between the end of a `with` block and its exit, may have left locked."""
-    with suppress(RuntimeError):  # not this thread's
-        while True:
-            lock.release()
+LATE = 0.1  # seconds; a deadline noticed later than this was missed because the process or the loop stood still
+_TICK = 0.05  # seconds between two looks at the deadlines
+_LONGEST_WAIT = 1.0  # seconds; Windows delivers Ctrl-C only between two waits
 
 
 class Waker:
-    """Ends one stream from outside: the first `wake` gives the reason, and shuts the socket down under the reader.
+    """Interrupts the reader of one stream: the first `wake` sets the reason and ends what the reader waits for.
 
-    It does not refer to the stream, so that a stream that is dropped can be collected while its clock runs.
+    It does not refer to the stream, so that a stream that is dropped can be collected while its deadlines are watched.
     """
 
-    __slots__ = ("__weakref__", "_response", "idle_at", "lock", "over", "reason", "total_at")
+    __slots__ = ("__weakref__", "_end_wait", "_extended", "idle_at", "lock", "over", "reason", "total_at")
 
     def __init__(self) -> None:
         # Reentrant: a signal handler may call `cancel` while this thread holds it.
         self.lock = threading.RLock()
-        self._response: Any = None
+        self._end_wait: Callable[[Reason], object] | None = None
+        self._extended = False
         self.over = False
         self.reason: Reason | None = None
-        # On the clock of `time.monotonic`, kept by `watch`. The reader sets `idle_at` while it waits.
+        # Deadlines on the clock of `time.monotonic`. The reader sets `idle_at` while it waits.
         self.idle_at = NEVER
         self.total_at = NEVER
 
-    @_locked
-    def attach(self, response: Any) -> None:
-        """The response that is being read from now on."""
-        self._response = response
-        if self.reason is not None:
-            _shut_down(response)
+    @property
+    def cancelled(self) -> bool:
+        """True if `cancel()` ended the stream."""
+        return self.reason == "cancel"
 
-    @_locked
+    def attach(self, end_wait: Callable[[Reason], object]) -> None:
+        """Set the function that ends the reader's current wait. It is called from any thread."""
+        with self.lock:
+            self._end_wait = end_wait
+            if self.reason is not None:
+                end_wait(self.reason)
+
     def detach(self) -> None:
-        """The response is not read any more: its connection may be serving the next request already."""
-        self._response = None
+        """Forget that function: the connection may be serving the next request already."""
+        with self.lock:
+            self._end_wait = None
 
-    @_locked
     def forgive(self) -> None:
-        """The request is sent again: the idle clock starts anew."""
-        self.idle_at = NEVER  # first, or the clock would run out again before the reader sets it
-        if self.reason == "idle":
-            self.reason = None
+        """Reset an idle timeout, as the request is sent again."""
+        with self.lock:
+            self.idle_at = NEVER  # first, or the timeout would expire again before the reader sets it
+            if self.reason == "idle":
+                self.reason = None
 
-    @_locked
     def retire(self) -> None:
-        """The stream has its verdict: `wake` does nothing from now on."""
-        self.over = True
-        self._response = None
+        """Ignore `wake` from now on: the stream has ended."""
+        with self.lock:
+            self.over = True
+            self._end_wait = None
 
-    @_locked
     def wake(self, reason: Reason) -> None:
         """End the stream. Harmless when repeated or late."""
-        if self.reason is None and not self.over:
-            self.reason = reason
-            if self._response is not None:
-                if reason == "cancel":
-                    _say_closed(self._response)
-                _shut_down(self._response)
+        with self.lock:
+            if self.reason is None and not self.over:
+                self.reason = reason
+                if self._end_wait is not None:
+                    self._end_wait(reason)
+
+    def inherit(self) -> None:
+        """Let go of what a thread of the parent process may hold: it does not exist in the child of a fork."""
+        self.lock = threading.RLock()
+        self._end_wait = None
+
+    def look(self, now: float, *, late: bool) -> float:
+        """Wake the reader if a deadline has passed, and return the next deadline.
+
+        `late` says that nobody could look in time, because the process or the event loop stood still. What the server
+        sent meanwhile lies in the socket, so the reader gets a moment to take it.
+        """
+        if now < min(self.idle_at, self.total_at):
+            self._extended = False
+        elif late and not self._extended:
+            self._extended = True  # only once, or a machine that is always late would never time out
+            self.idle_at, self.total_at = (max(moment, now + LATE) for moment in (self.idle_at, self.total_at))
+        else:
+            self.wake("total" if self.total_at <= self.idle_at else "idle")
+        return min(self.idle_at, self.total_at)
 
 
-class _Part:
-    """One of the four seconds of a `TimeLeft`: its own, or what is left if that is less."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __set__(self, timeout: TimeLeft, seconds: float | None) -> None:
-        vars(timeout)[self._name] = seconds
-
-    def __get__(self, timeout: TimeLeft, owner: type) -> float:
-        left = timeout.until - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("there is no time left for another attempt")
-        own = vars(timeout)[self._name]
-        return left if own is None else min(own, left)
+def wait(signals: SimpleQueue[None], waker: Waker, until: float = NEVER) -> None:
+    """Wait for a signal, for a deadline of the waker, or until a moment on the clock of `time.monotonic`."""
+    while waker.reason is None and (now := time.monotonic()) < until:
+        deadline = waker.look(now, late=now - min(waker.idle_at, waker.total_at) > LATE)
+        seconds = min(deadline, until) - now
+        try:
+            signals.get(timeout=max(min(seconds, _LONGEST_WAIT), 0))
+        except Empty:
+            continue
+        return
 
 
-class TimeLeft(anthropic.Timeout):
-    """A timeout for the SDK that does not go beyond a moment: nobody can wake who waits for the response's headers.
-
-    The SDK reads it anew for each of its attempts. After that moment this raises `TimeoutError`, which ends them.
-    """
-
-    connect: Any = _Part()
-    read: Any = _Part()
-    write: Any = _Part()
-    pool: Any = _Part()
-
-    def __init__(self, timeout: Any, until: float) -> None:
-        super().__init__(timeout)
-        self.until = until  # on the clock of `time.monotonic`
-
-    def __repr__(self) -> str:  # also when it is over
-        return f"TimeLeft(until={self.until})"
-
-
-def reachable(response: Any) -> bool:
-    """Whether `wake` can end the wait for this response."""
-    return _socket(response) is not None
-
-
-def _socket(response: Any) -> Any:
-    """What the response is read from, where it says so and it serves this response alone; else `None`."""
-    extensions: dict[str, Any] = getattr(response, "extensions", None) or {}
-    if getattr(response, "is_closed", True) or extensions.get("http_version") not in (b"HTTP/1.1", b"HTTP/1.0"):
-        return None
-    get_extra_info = getattr(extensions.get("network_stream"), "get_extra_info", None)
-    return None if get_extra_info is None else get_extra_info("socket")
-
-
-def _shut_down(response: Any) -> None:
+def end_read(response: Any, reason: Reason) -> None:
+    """End a blocking read of a response: shut its socket down under the reader."""
+    end_span(response, reason)
     found = _socket(response)
     if found is None:
         return
@@ -159,49 +125,100 @@ def _shut_down(response: Any) -> None:
         pass  # closed already: the reader is awake
 
 
+@contextmanager
+def no_longer_than(seconds: float, response: Any) -> Generator[None]:
+    """Bound a blocking read of a response. What is there already is read without further ado."""
+    if _socket(response) is None or response.extensions["network_stream"].get_extra_info("is_readable"):
+        yield
+        return
+    # The HTTP library does not say whether it holds the rest already, and nothing else can bound its read from here.
+    timer = threading.Timer(seconds, end_read, (response, "total"))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def reachable(response: Any) -> bool:
+    """Return whether `end_read` can end a read of this response."""
+    return _socket(response) is not None
+
+
+def _socket(response: Any) -> Any:
+    """Return the socket of a response that has it for itself; `None` where the HTTP library offers none."""
+    extensions: dict[str, Any] = getattr(response, "extensions", None) or {}
+    if getattr(response, "is_closed", True) or extensions.get("http_version") not in (b"HTTP/1.1", b"HTTP/1.0"):
+        return None
+    get_extra_info = getattr(extensions.get("network_stream"), "get_extra_info", None)
+    return None if get_extra_info is None else get_extra_info("socket")
+
+
 def observer_of(response: Any) -> Any:
     """What the SDK traces the response with; `None` where nothing does."""
     return getattr(getattr(response, "stream", None), "stream_observer", None)
 
 
-def _say_closed(response: Any) -> None:
-    """Tell who traces the response that it is being closed, before the reader meets what looks like an error."""
+def end_span(response: Any, reason: Reason) -> None:
+    """Tell a tracer why the response ends, before the reader meets what looks like another error."""
     observer = observer_of(response)
-    if observer is not None:
+    if observer is not None and reason == "cancel":
         observer.end("closed")
+    elif observer is not None:
+        observer.end("failed", TimeoutError(f"{reason}_timeout"))
 
 
-# Interrupts are harmless to it, in whatever bytecode: it is all C.
-_new: SimpleQueue[Waker] = SimpleQueue()
-_starting = threading.RLock()
-_thread: threading.Thread | None = None
+class _Clock:
+    """One daemon thread that watches the deadlines of all sync streams. It starts with the first of them."""
+
+    def __init__(self) -> None:
+        self._new: SimpleQueue[Waker] = SimpleQueue()
+        self._starting = threading.RLock()  # reentrant: a signal handler may open a stream
+        self._thread: threading.Thread | None = None
+
+    def watch(self, waker: Waker) -> None:
+        self._new.put(waker)
+        with self._starting:
+            if self._thread is None:
+                thread = threading.Thread(target=self._keep_time, name="streamkit-clock", daemon=True)
+                thread.start()
+                self._thread = thread
+
+    def _keep_time(self) -> None:
+        watched: set[Waker] = set()
+        looked = NEVER
+        while True:
+            if not watched:
+                watched.add(self._new.get())
+                looked = time.monotonic()
+            while not self._new.empty():
+                watched.add(self._new.get())
+            now = time.monotonic()
+            late = now - looked > _TICK + LATE
+            looked = now
+            for waker in tuple(watched):
+                if waker.over:
+                    watched.discard(waker)
+                else:
+                    waker.look(now, late=late)
+            time.sleep(_TICK)
+
+
+_clock = _Clock()
 
 
 def watch(waker: Waker) -> None:
-    """Keep the clocks of a waker. All of them share one daemon thread, which starts with the first."""
-    global _thread  # noqa: PLW0603 - one thread for the whole process
-    _new.put(waker)
-    try:
-        with _starting:
-            if _thread is None or not _thread.is_alive():  # not alive: in a child process after a fork
-                _thread = threading.Thread(target=_keep_time, name="streamkit-clock", daemon=True)
-                _thread.start()
-    except BaseException:
-        _free(_starting)
-        raise
+    """Watch the deadlines of a waker, from one daemon thread for all streams of this process."""
+    _clock.watch(waker)
 
 
-def _keep_time() -> None:
-    watched: set[Waker] = set()
-    while True:
-        while not watched or not _new.empty():
-            watched.add(_new.get())
-        now = time.monotonic()
-        for waker in tuple(watched):
-            if waker.over:
-                watched.discard(waker)
-            elif now >= waker.total_at:
-                waker.wake("total")
-            elif now >= waker.idle_at:
-                waker.wake("idle")
-        time.sleep(_TICK)
+def _restart_clock() -> None:
+    global _clock  # noqa: PLW0603 - one thread for the whole process
+    _clock = _Clock()
+
+
+# The child of a fork has no clock thread, and watches nothing of its parent's.
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no fork
+    os.register_at_fork(after_in_child=_restart_clock)

@@ -6,6 +6,7 @@ override what you need; what a sink does not override costs nothing.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -193,6 +194,17 @@ class ModelUsage:
 
 
 _INPUT_TOKENS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+# One for all meters, so that the child of a fork can start with one that no thread of its parent holds.
+_counting = threading.Lock()
+
+
+def _count_anew() -> None:  # pragma: no cover - in child processes, by the tests of forks
+    global _counting  # noqa: PLW0603
+    _counting = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no fork
+    os.register_at_fork(after_in_child=_count_anew)
 
 
 class UsageMeter(Sink):
@@ -209,7 +221,6 @@ class UsageMeter(Sink):
     def __init__(self) -> None:
         self.total: ModelUsage = ModelUsage()
         self.by_model: dict[str, ModelUsage] = {}
-        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"UsageMeter(total={self.total!r}, by_model={self.by_model!r})"
@@ -218,6 +229,6 @@ class UsageMeter(Sink):
         """Count the usage of a stream."""
         attempts = [result, *(failed.result for failed in reversed(result.failed_attempts))]
         model = next((str(attempt.message.model) for attempt in attempts if attempt.message is not None), "unknown")
-        with self._lock:
+        with _counting:
             self.total.add(result)
             self.by_model.setdefault(model, ModelUsage()).add(result)

@@ -59,7 +59,6 @@ def record(path: str | os.PathLike[str]) -> Sink:
 
 
 _INTERRUPTED = "an interrupted reply"
-_REFUSED = "a refused request"
 
 
 def _check_shape(sink: object) -> None:
@@ -144,8 +143,7 @@ def _stream_through(sink: Sink | AsyncSink, reply: Reply, name: str) -> Exceptio
             else:
                 _run(server, watched, name)
         except Exception as error:  # noqa: BLE001 - whatever a sink raises
-            if name != _REFUSED or getattr(error, "status_code", None) != 400:
-                raised.append(error)
+            raised.append(error)
     return raised[0] if raised else None
 
 
@@ -165,7 +163,7 @@ def _checked_replies() -> Iterator[tuple[str, Reply]]:
     yield "a reply without text", Reply.tool_use("get_tide", {})
     yield _INTERRUPTED, Reply.text(awkward)
     yield "a reply that breaks off", Reply.text(awkward).cut(after_events=5)
-    yield _REFUSED, Reply.http_error(400)
+    yield "a refused request", Reply.http_error(400)
 
 
 def check_sink(sink: SinkOrFactory) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import pickle
 import threading
@@ -14,6 +16,7 @@ import pytest
 
 from streamkit import (
     AsyncSink,
+    CallbackSink,
     Sink,
     StreamError,
     StreamResult,
@@ -223,6 +226,59 @@ def test_an_interrupt_that_gives_the_result_does_not_hide_what_a_sink_raised() -
             collect(sdk(server), sinks=Interrupting(), on_interrupt="return", **PARAMS)
 
 
+def test_an_interrupt_of_a_sink_gives_the_result_too() -> None:
+    class Interrupting(Sink):
+        def write(self, text: str) -> None:
+            raise KeyboardInterrupt
+
+    with serve(LETTERS) as server:
+        result = collect(sdk(server), sinks=Interrupting(), on_interrupt="return", **PARAMS)
+    assert (result.status, type(result.error)) == ("interrupted", KeyboardInterrupt)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ValueError(), "failed"),
+        (SystemExit(3), "failed"),
+        (KeyboardInterrupt(), "interrupted"),
+        (asyncio.CancelledError(), "interrupted"),
+        (GeneratorExit(), "interrupted"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else value,
+)
+@pytest.mark.parametrize("where", ["write", "awaited write", "event", "thinking"])
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_the_status_by_what_a_sink_raises(error: BaseException, status: str, where: str, is_async: bool) -> None:
+    """An interrupt or a cancellation that comes inside a sink is one; anything else is the sink's own failure."""
+
+    def fail(_: object) -> None:
+        raise error
+
+    async def fail_later(_: object) -> None:
+        raise error
+
+    log = Log()
+    name = where.removeprefix("awaited ")
+    if where == "awaited write" and not is_async:
+        pytest.skip("a sync stream awaits nothing")
+    failing = CallbackSink(**{f"on_{'text' if name == 'write' else name}": fail if name == where else fail_later})
+    reply = Reply.thinking("Hm.", "So.") if where == "thinking" else LETTERS
+
+    async def main() -> None:
+        async with async_sdk(server) as client:
+            await collect(client, sinks=[failing, log], **PARAMS)
+
+    with serve(reply) as server, pytest.raises(type(error)) as caught:
+        if is_async:
+            with contextlib.closing(asyncio.new_event_loop()) as loop:
+                loop.run_until_complete(main())
+        else:
+            collect(sdk(server), sinks=[failing, log], **PARAMS)
+    assert caught.value is error or is_async
+    assert log.calls[-1][0] == status
+
+
 # What arrived counts, also where a sink ends it.
 
 
@@ -314,7 +370,7 @@ def test_a_sink_that_closes_the_stream() -> None:
             free(client)
         assert closing.calls[-1] == ("interrupted", stream.text)
         assert len([call for call in closing.calls if isinstance(call, tuple)]) == 1
-        assert log.calls == [("interrupted", stream.text)], "called after its end"
+        assert log.calls == closing.calls, "each gets what the other got"
         assert stream.text == stream.result.text
         assert stream.text.startswith("".join(got))
         assert list(stream) == []
@@ -387,8 +443,8 @@ def test_a_sink_that_closes_the_stream_that_is_being_left() -> None:
         stream = stream_text(sdk(server), sinks=log, **PARAMS)
         with stream:
             next(stream)
-    assert log.calls == ["a", "b", "c", ("interrupted", "abc")]
-    assert stream.text == stream.result.text == "abc"
+    assert log.calls == ["a", "b", "c", "d", ("interrupted", "abcd")]
+    assert stream.text == stream.result.text == "abcd"
 
 
 def test_aclose_while_the_reader_awaits_a_sink_and_then_stops() -> None:
@@ -502,7 +558,7 @@ def test_a_body_that_goes_on_after_its_message_can_be_left(ends: str) -> None:
     """The message is complete, whatever ends the wait for the end of the body."""
     with serve(LETTERS.stall(after_events=len(LETTERS.frames))) as server:
         client = sdk(server, timeout=60)
-        stream = stream_text(client, **({} if ends == "cancel" else {ends: 0.3}), **PARAMS)
+        stream = stream_text(client, **({} if ends == "cancel" else {ends: 1.0}), **PARAMS)
         thread = threading.Thread(target=stream.until_done)
         thread.start()
         if ends == "cancel":

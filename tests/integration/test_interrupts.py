@@ -1,11 +1,14 @@
-"""An interrupt at every bytecode: a `KeyboardInterrupt` wherever the library's own code can be."""
+"""An interrupt wherever Python delivers one in the library's own code: a `KeyboardInterrupt` at each such place."""
 
 from __future__ import annotations
 
 import contextlib
+import dis
 import gc
 import pickle
 import sys
+import threading
+import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
@@ -33,11 +36,8 @@ MIXED = Reply.blocks(
     {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {}},
 )
 HOME = Path(streamkit.__file__).parent
-OURS = {
-    str(path)
-    for path in HOME.glob("*.py")
-    if path.name not in ("testing.py", "_server.py", "_replies.py", "_requests.py")
-}
+TESTING = ("testing.py", "_server.py", "_replies.py", "_requests.py")
+OURS = {str(path) for path in HOME.rglob("*.py") if path.name not in TESTING}
 
 
 class Log(Sink):
@@ -238,7 +238,7 @@ WAYS = [
 
 
 class Point(NamedTuple):
-    """Where the library's code can be interrupted: before a bytecode, or at the entry of a function."""
+    """Where CPython runs signal handlers: at the entry of a function, after a call into C, after a jump back."""
 
     code: CodeType
     line: int
@@ -257,16 +257,30 @@ class Tracer:
         self.count = 0
         self.points: list[Point] = []
         self.hit: Point | None = None
+        self.finalising = False  # it was hit below a finaliser
         self._raise_at, self._error = raise_at, error
+        self._before: dict[int, int] = {}  # by the identity of a frame, as frames hold the stream
 
     def __call__(self, frame: FrameType, kind: str, arg: Any) -> Any:
         if frame.f_code.co_filename not in OURS:
             return None
         if kind == "call":
             frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        if kind in ("call", "opcode"):
+            self._before.pop(id(frame), None)
             self._point(frame, kind)
+        elif kind == "opcode":
+            before = self._before.get(id(frame), -1)
+            self._before[id(frame)] = frame.f_lasti
+            if frame.f_lasti < before and "JUMP" in dis.opname[frame.f_code.co_code[before]]:
+                self._point(frame, "jump back")
+        elif kind == "return":
+            self._before.pop(id(frame), None)
         return self
+
+    def _profile(self, frame: FrameType, kind: str, arg: Any) -> None:
+        # As a handler does, this raises within the instruction of the call: what the call returned is lost.
+        if kind == "c_return" and frame.f_code.co_filename in OURS:
+            self._point(frame, f"after {arg.__name__}()")
 
     def _point(self, frame: FrameType, kind: str) -> None:
         self.count += 1
@@ -274,16 +288,27 @@ class Tracer:
             self.points.append(Point(frame.f_code, frame.f_lineno or 0, frame.f_lasti, kind))
         elif self.count - 1 == self._raise_at:
             self.hit = Point(frame.f_code, frame.f_lineno or 0, frame.f_lasti, kind)
+            self.finalising = "__del__" in [one.f_code.co_name for one, _ in traceback.walk_stack(frame)]
             raise self._error  # type: ignore[misc]
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         before = sys.gettrace()
         sys.settrace(self)
+        sys.setprofile(self._profile)
         try:
             yield
         finally:
+            sys.setprofile(None)
             sys.settrace(before)
+
+
+def abandoned() -> None:
+    """Wait for requests that were abandoned before their headers: they are closed as soon as these arrive."""
+    for thread in threading.enumerate():
+        if thread.name == "streamkit-request":
+            thread.join(20)
+            assert not thread.is_alive()
 
 
 def active(client: anthropic.Anthropic) -> list[Any]:
@@ -342,8 +367,9 @@ def run_once(  # noqa: PLR0917
         except BaseException as caught:
             raised = caught
             use.raised = True
+        abandoned()
         hit = tracer.hit if tracer is not None else None
-        finalising = hit is not None and hit.code.co_name == "__del__"
+        finalising = hit is not None and tracer is not None and tracer.finalising
         if raised is not None:
             # Python lets no `StopIteration` out of a generator, and nor does the library.
             stopped = type(error) is StopIteration and type(raised) is RuntimeError and raised.__cause__ is error
@@ -381,7 +407,7 @@ def run_once(  # noqa: PLR0917
 
 
 def every_point(way: Way, step: int) -> tuple[int, int, list[Outcome], list[str]]:
-    """Interrupt at every `step`-th point: each bytecode, the first and the last time that it runs.
+    """Interrupt at every `step`-th point: each place, the first and the last time that it is reached.
 
     Returns how often the library could be interrupted, how many points are tried, what each came to, and what failed.
     """
@@ -434,21 +460,21 @@ def _interrupt(way: Way, step: int, capsys: pytest.CaptureFixture[str]) -> None:
     total, chosen, outcomes, failures = every_point(way, step)
     held = [outcome for outcome in outcomes if outcome.held]
     with capsys.disabled():
-        print(f"\n{way}: {chosen} points, of {total} bytecodes run; {len(held)} left to the finaliser")
+        print(f"\n{way}: {chosen} points, of {total} reached; {len(held)} left to the finaliser")
         if way.released and held:
             print("  where Python has no hook:" + _listed(held))
     assert failures == [], f"{len(failures)} of {chosen} points failed:\n" + "\n".join(failures)
-    assert total > 1000
+    assert total > 100
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
-def test_an_interrupt_at_some_bytecodes(way: Way, capsys: pytest.CaptureFixture[str]) -> None:
-    _interrupt(way, 149, capsys)
+def test_an_interrupt_at_some_places(way: Way, capsys: pytest.CaptureFixture[str]) -> None:
+    _interrupt(way, 29, capsys)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS, ids=str)
-def test_an_interrupt_at_every_bytecode(way: Way, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupt_at_every_place(way: Way, capsys: pytest.CaptureFixture[str]) -> None:
     _interrupt(way, 1, capsys)
 
 

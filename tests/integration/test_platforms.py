@@ -148,22 +148,23 @@ def test_what_a_platform_is_sent(name: str, mode: str, beta: bool) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("platform", PLATFORMS)
-def test_a_refused_request_raises_what_the_sdk_raises(platform: str, mode: str) -> None:
+def test_a_refused_request_fails_with_what_the_sdk_raises(platform: str, mode: str) -> None:
     sink = BufferSink()
 
     async def main() -> None:
-        with serve(Reply.http_error(429), Reply.http_error(500), Reply.http_error(400)) as server:
+        codes = (429, 500, 400)
+        with serve(*(Reply.http_error(code) for code in codes for _ in range(2))) as server:
             async with platform_for(mode, platform, server) as client:
                 for kind, status in [
                     (anthropic.RateLimitError, 429),
                     (anthropic.InternalServerError, 500),
                     (anthropic.BadRequestError, 400),
                 ]:
+                    result = await settled(streamkit.collect(client, sinks=sink, on_error="return", **PARAMS))
+                    assert (type(result.error), result.error.status_code) == (kind, status)
+                    assert (result.status, sink.result) == ("failed", result)
                     with pytest.raises(kind) as caught:
-                        await settled(streamkit.collect(client, sinks=sink, on_error="return", **PARAMS))
-                    assert not isinstance(caught.value, StreamError)
-                    assert caught.value.status_code == status  # type: ignore[attr-defined]
-                    assert sink.result is not None
+                        await settled(streamkit.collect(client, sinks=sink, **PARAMS))
                     assert (sink.result.status, sink.result.error) == ("failed", caught.value)
                 free(client)
 

@@ -12,8 +12,8 @@ import pytest
 
 import streamkit
 from streamkit import Sink
+from streamkit._options import Options
 from streamkit._source import Source
-from streamkit._state import Options
 from streamkit._sync import EventStream, TextStream
 from tests.conftest import STOP, closed, delta, ending, opened, sse, start, text, tool, tool_input
 

@@ -29,8 +29,8 @@ from streamkit import (
     StreamTruncatedError,
     collect,
 )
+from streamkit._options import Options
 from streamkit._source import Source
-from streamkit._state import Options
 from streamkit._sync import TextStream
 from streamkit._wire import EventDecoder
 from streamkit.testing import Reply, serve

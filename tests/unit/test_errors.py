@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from types import SimpleNamespace
 from typing import Any
 
 import anthropic
@@ -18,6 +19,7 @@ from streamkit import (
     StreamTruncatedError,
     collect,
 )
+from streamkit._failures import api_error
 from streamkit.testing import Reply, serve
 from tests.conftest import PARAMS, sdk
 
@@ -117,13 +119,15 @@ def test_the_error_has_the_request_id_and_the_response_of_the_stream() -> None:
 
 
 class Raises:
-    """An opened stream whose reading fails."""
+    """An opened stream whose reading fails, in code of the SDK."""
+
+    _fail: Any = eval("lambda error: (_ for _ in ()).throw(error)", {"__name__": "anthropic.lib"})  # noqa: S307
 
     def __init__(self, error: Exception) -> None:
         self.error = error
 
     def __next__(self) -> Any:
-        raise self.error
+        type(self)._fail(self.error)
 
     def close(self) -> None:
         pass
@@ -155,3 +159,14 @@ def test_an_exception_of_aws_in_the_words_of_an_old_sdk(said: str, kind: str | N
         error = caught.value
         assert isinstance(error, StreamAPIError)
         assert (str(error).partition("\n")[0], error.status_code) == (kind, status)
+
+
+def test_an_error_event_that_cannot_be_shown() -> None:
+    deep: Any = []
+    for _ in range(200_000):
+        deep = [deep]
+    event = {"type": "error", "error": deep}
+    error = api_error(event, SimpleNamespace(response=None))  # type: ignore[arg-type]
+    assert "nested too deeply" in str(error)
+    while deep:  # or taking it apart would be a recursion too
+        (deep,) = deep

@@ -9,8 +9,10 @@ import pytest
 
 from streamkit import StreamTimeoutError
 from streamkit._message import MessageBuilder
-from streamkit._source import Reading, Source
-from streamkit._state import Options, StreamState
+from streamkit._options import Options
+from streamkit._response import Reading
+from streamkit._source import Source
+from streamkit._state import StreamState
 from tests.conftest import closed, start, tool, tool_input
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import socket
 import sys
 import threading
 import time
+from functools import partial
+from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +16,8 @@ import anthropic
 import pytest
 
 from streamkit import _wake
-from streamkit._wake import NEVER, TimeLeft, Waker
+from streamkit._request import AbandonableTimeout, Request, RequestAbandoned
+from streamkit._wake import LATE, NEVER, Waker, end_read, wait
 
 
 def response(sock: Any, version: bytes = b"HTTP/1.1", **extensions: Any) -> Any:
@@ -41,7 +45,7 @@ def test_the_socket_is_shut_down_where_it_is_this_response_s_alone(options: dict
     with ours, theirs:
         theirs.settimeout(0 if not shut else 20)
         waker = Waker()
-        waker.attach(response(ours, **options))
+        waker.attach(partial(end_read, response(ours, **options)))
         waker.wake("cancel")
         if shut:
             assert theirs.recv(1) == b""
@@ -56,7 +60,7 @@ def test_a_socket_that_is_closed_already_is_let_be(wrap: Any) -> None:
     ours.close()
     theirs.close()
     waker = Waker()
-    waker.attach(response(wrap(ours)))
+    waker.attach(partial(end_read, response(wrap(ours))))
     waker.wake("cancel")
     assert waker.reason == "cancel"
 
@@ -71,13 +75,11 @@ def free(lock: Any) -> bool:
 
 
 def test_an_interrupt_leaves_no_lock_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Interrupting:
-        @property
-        def extensions(self) -> Any:
-            raise KeyboardInterrupt
+    def interrupting(_: object) -> None:
+        raise KeyboardInterrupt
 
     waker = Waker()
-    waker.attach(Interrupting())
+    waker.attach(interrupting)
     with pytest.raises(KeyboardInterrupt):
         waker.wake("cancel")
     assert free(waker.lock)
@@ -87,13 +89,16 @@ def test_an_interrupt_leaves_no_lock_behind(monkeypatch: pytest.MonkeyPatch) -> 
     def refused(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("can't start new thread")
 
-    waker.retire()
-    monkeypatch.setattr(_wake, "_thread", None)
+    clock = _wake._Clock()
     monkeypatch.setattr(threading, "Thread", refused)
     with pytest.raises(RuntimeError, match="can't start"):
-        _wake.watch(waker)
+        clock.watch(waker)
     monkeypatch.undo()
-    assert free(_wake._starting)
+    assert free(clock._starting)
+    monkeypatch.setattr(_wake._Clock, "_keep_time", lambda _: None)
+    clock.watch(waker)
+    assert clock._thread is not None, "the next stream starts it"
+    clock._thread.join(20)
 
 
 def test_the_first_reason_stands() -> None:
@@ -117,7 +122,7 @@ def test_after_the_verdict_nothing_wakes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments"), [("attach", (None,)), ("detach", ()), ("retire", ()), ("forgive", ()), ("wake", ("idle",))]
+    ("name", "arguments"), [("attach", (repr,)), ("detach", ()), ("retire", ()), ("forgive", ()), ("wake", ("idle",))]
 )
 def test_a_signal_handler_may_cancel_whatever_it_interrupts(name: str, arguments: tuple[Any, ...]) -> None:
     """A handler runs between two bytecodes, in the thread that it interrupts."""
@@ -148,20 +153,184 @@ def test_a_signal_handler_may_cancel_whatever_it_interrupts(name: str, arguments
         reached = count >= step
 
 
-@pytest.mark.parametrize(
-    ("timeout", "connect", "read"),
-    [(None, 60.0, 60.0), (20, 20.0, 20.0), (600.0, 60.0, 60.0), (anthropic.Timeout(600, connect=5), 5.0, 60.0)],
-)
-def test_time_left(timeout: Any, connect: float, read: float) -> None:
+# Deadlines that are noticed too late.
+
+
+def test_a_deadline_that_is_noticed_in_time() -> None:
+    waker = Waker()
+    waker.idle_at, waker.total_at = 10.0, 12.0
+    assert waker.look(9.9, late=False) == 10.0
+    assert waker.look(9.9, late=True) == 10.0
+    assert waker.reason is None
+    waker.look(10.0, late=False)
+    assert waker.reason == "idle"
+
+
+def test_the_total_time_counts_where_both_are_over() -> None:
+    waker = Waker()
+    waker.idle_at = waker.total_at = 10.0
+    waker.look(10.0, late=False)
+    assert waker.reason == "total"
+
+
+@pytest.mark.parametrize("moments", [(10.0, NEVER), (NEVER, 10.0), (10.0, 11.0)])
+def test_who_looks_late_gives_the_reader_a_moment(moments: tuple[float, float]) -> None:
+    waker = Waker()
+    waker.idle_at, waker.total_at = moments
+    assert waker.look(13.0, late=True) == 13.0 + LATE
+    assert waker.look(13.0, late=False) == 13.0 + LATE
+    assert waker.reason is None
+    waker.look(13.0 + LATE, late=False)
+    assert waker.reason is not None
+
+
+def test_who_is_always_late_does_not_wait_for_ever() -> None:
+    waker = Waker()
+    waker.idle_at = 10.0
+    waker.look(13.0, late=True)
+    waker.look(16.0, late=True)
+    assert waker.reason == "idle"
+
+
+def test_late_once_and_late_again_are_two_things() -> None:
+    waker = Waker()
+    waker.idle_at = 10.0
+    waker.look(13.0, late=True)
+    waker.idle_at = 20.0  # content arrived
+    waker.look(19.0, late=False)
+    waker.look(25.0, late=True)
+    assert waker.reason is None
+
+
+def test_a_clock_thread_that_overslept_looks_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread is what a stopped process stops; here its sleep jumps ahead."""
+    now, looks = 0.0, []
+    waker = Waker()
+    waker.idle_at = 1.0
+
+    class EnoughError(Exception):
+        pass
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        looks.append(waker.reason)
+        now += 3.0 if len(looks) == 1 else seconds
+        if len(looks) == 5:
+            raise EnoughError
+
+    monkeypatch.setattr(_wake.time, "monotonic", lambda: now)
+    monkeypatch.setattr(_wake.time, "sleep", sleep)
+    clock = _wake._Clock()
+    clock._new.put(waker)
+    with pytest.raises(EnoughError):
+        clock._keep_time()
+    assert looks[:2] == [None, None], "one more look"
+    assert looks[4] == "idle"
+
+
+def test_the_child_of_a_fork_watches_nothing_of_its_parent_s() -> None:
+    before, waker = _wake._clock, Waker()
+    try:
+        before._new.put(waker)
+        _wake._restart_clock()
+        assert _wake._clock is not before
+        assert _wake._clock._new.empty()
+    finally:
+        _wake._clock = before
+        waker.retire()
+    with waker.lock:
+        held = waker.lock
+        waker.inherit()
+        assert free(waker.lock)
+        assert waker.lock is not held
+
+
+# Waits.
+
+
+def test_a_wait_ends_at_a_signal_a_moment_or_a_reason() -> None:
+    signals: SimpleQueue[None] = SimpleQueue()
+    waker = Waker()
+    signals.put(None)
+    wait(signals, waker)
+    assert signals.empty()
+    wait(signals, waker, until=time.monotonic() - 1)
+    wait(signals, waker, until=time.monotonic() + 0.01)
+    waker.total_at = time.monotonic() + 0.01
+    wait(signals, waker)
+    assert waker.reason == "total"
+    wait(signals, waker)
+
+
+# Requests that nobody waits for any more.
+
+
+@pytest.mark.parametrize("timeout", [None, 20, 600.0, anthropic.Timeout(600, connect=5)])
+def test_a_timeout_that_may_be_abandoned_is_the_same_timeout(timeout: Any) -> None:
     """The HTTP library makes a `Timeout` of it for each attempt."""
-    left = anthropic.Timeout(TimeLeft(timeout, time.monotonic() + 60))
-    for found, wanted in ((left.connect, connect), (left.read, read), (left.write, read), (left.pool, read)):
-        assert found is not None
-        assert wanted - 10 < found <= wanted
+    made = AbandonableTimeout(timeout, lambda: abandoned)
+    abandoned = False
+    assert anthropic.Timeout(made) == anthropic.Timeout(timeout)
+    assert copy.deepcopy(made) is made
+    abandoned = True
+    with pytest.raises(RequestAbandoned):
+        anthropic.Timeout(made)
+    assert repr(made).startswith("AbandonableTimeout(")
 
 
-def test_no_time_left() -> None:
-    over = TimeLeft(600, time.monotonic())
-    with pytest.raises(TimeoutError, match="no time left"):
-        anthropic.Timeout(over)
-    assert repr(over).startswith("TimeLeft(until=")
+class Opened:
+    closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_a_request_that_is_abandoned_is_closed_when_it_is_answered() -> None:
+    stream, answered, asked = Opened(), threading.Event(), []
+
+    def prepare(is_abandoned: Any) -> Any:
+        def send() -> Opened:
+            asked.append(is_abandoned())
+            assert answered.wait(20)
+            asked.append(is_abandoned())
+            return stream
+
+        return send
+
+    request = Request(prepare)
+    waker = Waker()
+    waker.total_at = time.monotonic() + 0.05
+    request.run_in_thread(waker)
+    assert (waker.reason, request.done) == ("total", False)
+    request.abandon()
+    answered.set()
+    for thread in threading.enumerate():
+        if thread.name == "streamkit-request":
+            thread.join(20)
+    assert (asked, request.done, stream.closed, request.streams) == ([False, True], True, 1, [])
+    request.abandon()
+    assert stream.closed == 1
+
+
+def test_a_request_that_fails_after_it_was_abandoned_keeps_nothing() -> None:
+    def prepare(is_abandoned: Any) -> Any:
+        def send() -> Opened:
+            request.abandon()
+            raise ValueError
+
+        return send
+
+    request = Request(prepare)
+    request.run()
+    assert (request.error, request.done) == (None, True)
+
+
+def test_where_no_thread_can_be_had_the_request_is_made_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    stream = Opened()
+    request = Request(lambda _: lambda: stream)
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    request.run_in_thread(Waker())
+    assert request.streams == [stream]

@@ -1,0 +1,384 @@
+"""While the response is waited for: `cancel()`, the two timeouts, and what `collect` gives back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import anthropic
+import anyio
+import pytest
+
+import streamkit
+from streamkit import BufferSink, StreamTimeoutError
+from streamkit.testing import Reply, Server, serve
+from tests.conftest import PARAMS, async_sdk, free, run, sdk, settled
+
+MODES = ["sync", "asyncio", "trio", "aiohttp"]
+# The SDK pauses for a second after each of these, by its own hand.
+BUSY = Reply.http_error(429, headers={"retry-after": "1"})
+SOON = 0.1  # seconds in which `cancel` ends the wait
+IN_TIME = 0.2  # seconds that a timeout may be late
+SLACK = 0.7  # seconds that a machine under load may take on top; the next attempt comes later than that
+SOURCES: dict[str, Callable[[Any], tuple[Any, dict[str, Any]]]] = {
+    "client": lambda client: (client, PARAMS),
+    "resource": lambda client: (client.messages, PARAMS),
+    "beta": lambda client: (client.beta.messages, PARAMS),
+    "options": lambda client: (client.with_options(timeout=50).messages, PARAMS),
+    "timeout": lambda client: (client.messages, {**PARAMS, "timeout": 50}),
+    "helper": lambda client: (client, {**PARAMS, "output_format": dict}),
+    "manager": lambda client: (client.messages.stream(**PARAMS), {}),
+    "beta manager": lambda client: (client.beta.messages.stream(**PARAMS), {}),
+}
+
+
+@pytest.fixture(params=MODES)
+def mode(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@contextlib.asynccontextmanager
+async def client_for(mode: str, server: Server, **options: Any) -> AsyncIterator[Any]:
+    """A client for a server, with retries of the SDK's own."""
+    given = {"max_retries": 2, **options}
+    if mode == "sync":
+        yield sdk(server, **given)
+        return
+    if mode == "aiohttp":
+        pytest.importorskip("aiohttp", reason="the SDK's extra is not installed")
+        http_client = anthropic.DefaultAioHttpClient()
+        client = anthropic.AsyncAnthropic(api_key="k", base_url=server.url, http_client=http_client, **given)
+    else:
+        client = async_sdk(server, **given)
+    async with client:
+        yield client
+
+
+async def drained(stream: Any) -> BaseException | None:
+    """Read a stream to its end in a `with` block, and return what it raised."""
+    try:
+        if hasattr(stream, "__anext__"):
+            async with stream:
+                async for _ in stream:
+                    pass
+        else:
+            with stream:
+                for _ in stream:
+                    pass
+    except (anthropic.APIError, KeyboardInterrupt) as error:
+        return error
+    return None
+
+
+def no_request_is_left() -> None:
+    """Wait for the threads of requests that were abandoned."""
+    for thread in threading.enumerate():
+        if thread.name == "streamkit-request":
+            thread.join(20)
+            assert not thread.is_alive()
+
+
+@contextlib.contextmanager
+def once_asked(server: Server, act: Callable[[], None]) -> Iterator[list[float]]:
+    """Act from another thread as soon as the server has the first request. Gives the moment of that."""
+    acted: list[float] = []
+
+    def wait() -> None:
+        while not server.requests:
+            threading.Event().wait(0.001)
+        threading.Event().wait(0.05)  # the answer is there, and the SDK pauses
+        acted.append(time.monotonic())
+        act()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    yield acted
+    thread.join(20)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_cancel_while_the_sdk_pauses(mode: str, source: str) -> None:
+    """The loop ends quietly and at once, and no further request is sent."""
+    sink = BufferSink()
+
+    async def main() -> None:
+        async with client_for(mode, server) as client:
+            given, params = SOURCES[source](client)
+            stream = streamkit.stream_text(given, sinks=sink, **params)
+            with once_asked(server, stream.cancel) as acted:
+                assert await drained(stream) is None
+            assert time.monotonic() - acted[0] < SOON + SLACK
+            assert (stream.status, stream.result.error, stream.text) == ("interrupted", None, "")
+            assert sink.result is stream.result
+            no_request_is_left()
+            if mode != "sync":
+                await anyio.sleep(1.2)  # longer than the pause: what was cancelled leaves no task
+            if mode != "aiohttp":
+                free(client)
+
+    with serve(BUSY, repeat=True) as server:
+        run("trio" if mode == "trio" else "asyncio", main)
+        assert len(server.requests) == 1
+
+
+@contextlib.contextmanager
+def slow_to_answer() -> Iterator[tuple[str, threading.Event, list[bytes]]]:
+    """A server that answers once it may. Gives its URL, that event, and what it was asked."""
+    may, asked = threading.Event(), list[bytes]()
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                sock, _ = listener.accept()
+                with sock:
+                    while not b"".join(asked).endswith(b"}"):
+                        asked.append(sock.recv(65536))
+                    may.wait(20)
+                    with contextlib.suppress(OSError):
+                        body = Reply.text("Too late").body
+                        sock.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + body)
+                        sock.settimeout(20)
+                        closed.append(sock.recv(1))
+
+    closed: list[bytes] = []
+    thread = threading.Thread(target=answer, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", may, closed
+    finally:
+        may.set()
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(20)
+
+
+def test_an_abandoned_request_is_closed_as_soon_as_it_answers() -> None:
+    with slow_to_answer() as (url, may, closed):
+        client = anthropic.Anthropic(api_key="k", base_url=url)
+        stream = streamkit.stream_text(client, **PARAMS)
+        threading.Timer(0.1, stream.cancel).start()
+        with stream:
+            assert list(stream) == []
+        assert stream.status == "interrupted"
+        may.set()
+        no_request_is_left()
+        free(client)
+        client.close()
+    assert closed == [b""], "the connection was closed, not kept"
+
+
+def test_cancel_in_a_signal_handler_while_the_response_is_waited_for() -> None:
+    signal = pytest.importorskip("signal")
+    if not hasattr(signal, "setitimer"):
+        pytest.skip("no alarms here")
+    with slow_to_answer() as (url, _, _):
+        client = anthropic.Anthropic(api_key="k", base_url=url)
+        stream = streamkit.stream_text(client, **PARAMS)
+        before = signal.signal(signal.SIGALRM, lambda *_: stream.cancel())
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            began = time.monotonic()
+            assert list(stream) == []
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        assert time.monotonic() - began < 0.1 + SOON + SLACK
+        assert stream.status == "interrupted"
+
+
+@pytest.mark.parametrize("source", [*SOURCES, "streamed"])
+@pytest.mark.parametrize("clock", ["idle", "total"])
+def test_a_timeout_while_the_sdk_pauses(mode: str, source: str, clock: str) -> None:
+    options: dict[str, Any] = {f"{clock}_timeout": 0.3}
+
+    async def main() -> None:
+        async with client_for(mode, server) as client:
+            if source == "streamed":
+                began = time.monotonic()
+                create = streamkit.streamed(client.messages.create, retries=0, **options)
+                with pytest.raises(StreamTimeoutError) as caught:
+                    await settled(create(**PARAMS))
+                error, took = caught.value, time.monotonic() - began
+            else:
+                given, params = SOURCES[source](client)
+                retries = {"retries": 0} if params else {}
+                stream = streamkit.stream_text(given, **options, **retries, **params)
+                found = await drained(stream)
+                assert isinstance(found, StreamTimeoutError)
+                assert stream.result is found.result
+                error, took = found, stream.result.timing.total
+            assert (error.clock, error.result.status, error.result.attempts) == (clock, "timed_out", 1)
+            assert 0.3 <= took < 0.3 + IN_TIME + SLACK - 0.3
+            no_request_is_left()
+            if mode != "aiohttp":
+                free(client)
+
+    with serve(BUSY, repeat=True) as server:
+        run("trio" if mode == "trio" else "asyncio", main)
+        assert len(server.requests) == 1
+
+
+def test_an_idle_timeout_before_the_headers_is_retried_like_any_other(mode: str) -> None:
+    with serve(BUSY, Reply.text("Hello")) as server:
+
+        async def main() -> None:
+            async with client_for(mode, server) as client:
+                stream = streamkit.stream_text(client, idle_timeout=0.3, retries=1, **PARAMS)
+                assert await drained(stream) is None
+                assert (stream.text, stream.result.attempts) == ("Hello", 2)
+
+        run("trio" if mode == "trio" else "asyncio", main)
+        assert len(server.requests) == 2
+
+
+def test_a_refused_request_is_returned(mode: str) -> None:
+    """In a `gather` one request that is refused must not lose the other results."""
+    with serve(Reply.http_error(400, message="too long")) as server:
+
+        async def main() -> None:
+            async with client_for(mode, server) as client:
+                sink = BufferSink()
+                result = await settled(streamkit.collect(client, sinks=sink, on_error="return", **PARAMS))
+                assert (result.status, type(result.error)) == ("failed", anthropic.BadRequestError)
+                assert "too long" in str(result.error)
+                assert sink.result is result
+
+        run("trio" if mode == "trio" else "asyncio", main)
+
+
+@pytest.mark.parametrize("error", [anthropic.APIConnectionError, anthropic.APITimeoutError])
+def test_a_request_that_never_got_through_is_returned(mode: str, error: type[Exception]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        if error is anthropic.APIConnectionError:
+            listener.close()
+
+        async def main() -> None:
+            kind: Any = anthropic.Anthropic if mode == "sync" else anthropic.AsyncAnthropic
+            client = kind(api_key="k", base_url=url, max_retries=0, timeout=0.2)
+            result = await settled(streamkit.collect(client, on_error="return", **PARAMS))
+            await settled(client.close())
+            assert type(result.error) is error
+            assert result.status == ("timed_out" if error is anthropic.APITimeoutError else "disconnected")
+
+        run("trio" if mode == "trio" else "asyncio", main)
+
+
+def test_cancel_in_the_moment_of_a_refusal_ends_it_quietly(mode: str) -> None:
+    """`cancel()` came first, though the request failed before anybody looked."""
+    if mode == "aiohttp":
+        pytest.skip("the hooks are the HTTP library's own")
+
+    def hook(_: object) -> None:
+        stream.cancel()
+
+    async def awaited_hook(_: object) -> None:
+        stream.cancel()
+
+    with serve(Reply.http_error(400)) as server:
+        kind: Any = anthropic.DefaultHttpxClient if mode == "sync" else anthropic.DefaultAsyncHttpxClient
+        hooks = {"response": [hook if mode == "sync" else awaited_hook]}
+        stream: Any = None
+
+        async def main() -> None:
+            nonlocal stream
+            async with client_for(mode, server) as given:
+                client = given.with_options(http_client=kind(event_hooks=hooks, trust_env=False))
+                stream = streamkit.stream_text(client, **PARAMS)
+                assert await drained(stream) is None
+                assert (stream.status, stream.result.error) == ("interrupted", None)
+                await settled(client.close())
+
+        run("trio" if mode == "trio" else "asyncio", main)
+
+
+def test_mistakes_of_the_caller_are_never_returned(mode: str) -> None:
+    with serve(Reply.text("Hello"), repeat=True) as server:
+
+        async def main() -> None:
+            async with client_for(mode, server) as client:
+                wrong: Any = {"nonsense": 1}
+                with pytest.raises(TypeError):
+                    await settled(streamkit.collect(client, on_error="return", **wrong, **PARAMS))
+
+        run("trio" if mode == "trio" else "asyncio", main)
+
+
+def test_an_interrupt_before_the_headers_is_returned() -> None:
+    signal = pytest.importorskip("signal")
+    if not hasattr(signal, "setitimer"):
+        pytest.skip("no alarms here")
+    with slow_to_answer() as (url, may, _):
+        client = anthropic.Anthropic(api_key="k", base_url=url)
+        sink = BufferSink()
+        before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            result = streamkit.collect(client, sinks=sink, on_interrupt="return", **PARAMS)
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            with pytest.raises(KeyboardInterrupt):
+                streamkit.collect(client, **PARAMS)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        assert (result.status, type(result.error), result.text) == ("interrupted", KeyboardInterrupt, "")
+        assert result is sink.result
+        may.set()
+        no_request_is_left()
+        free(client)
+
+
+def test_a_context_variable_of_the_caller_is_seen_by_the_request() -> None:
+    import contextvars
+
+    seen: list[Any] = []
+    variable = contextvars.ContextVar[str]("variable")
+    with serve(Reply.text("Hello")) as server:
+        hooks = {"request": [lambda _: seen.append(variable.get("unset"))]}
+        client = server.client(http_client=anthropic.DefaultHttpxClient(event_hooks=hooks, trust_env=False))
+        variable.set("set")
+        streamkit.collect(client, **PARAMS)
+    assert seen == ["set"]
+
+
+def test_a_cancellation_from_outside_in_the_same_moment_goes_on() -> None:
+    """`cancel()` takes back its own cancellation of the task, and no other."""
+
+    async def main() -> None:
+        async with client_for("asyncio", server) as client:
+            stream = streamkit.stream_text(client, **PARAMS)
+            task = asyncio.create_task(drained(stream))
+            while not server.requests:  # noqa: ASYNC110 - another thread answers
+                await asyncio.sleep(0.001)
+            stream.cancel()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert stream.status == "interrupted"
+            # One that was closed in the middle stays in the list until the next request.
+            connections = client._client._transport._pool.connections
+            assert [one for one in connections if not one.is_idle() and not one.is_closed()] == []
+
+    with serve(BUSY, repeat=True) as server:
+        run("asyncio", main)
+
+
+def test_a_task_that_was_read_for_is_not_cancelled_afterwards() -> None:
+    async def main() -> None:
+        async with client_for("asyncio", server) as client:
+            stream = streamkit.stream_text(client, **PARAMS)
+            with once_asked(server, stream.cancel):
+                await drained(stream)
+            task: Any = asyncio.current_task()
+            if hasattr(task, "cancelling"):
+                assert task.cancelling() == 0
+            await asyncio.sleep(0.01)
+
+    with serve(BUSY, repeat=True) as server:
+        run("asyncio", main)

@@ -1,0 +1,288 @@
+"""What a signal handler does to a stream: it raises, it closes, it cancels; and Ctrl-C that comes twice."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import anthropic
+import pytest
+
+import streamkit
+from streamkit import Sink, StreamResult
+from streamkit.testing import Reply, serve
+from tests.conftest import PARAMS, free, sdk
+from tests.integration.test_interrupts import Tracer, abandoned, active
+
+if sys.platform == "win32":
+    pytest.skip("signals of POSIX", allow_module_level=True)
+
+PIECES = ["One ", "two ", "three"]
+REPLY = Reply.text(PIECES)
+
+
+class AlarmError(Exception):
+    """As RQ's or Celery's soft time limit."""
+
+
+class AlarmTimeoutError(TimeoutError):
+    """What many an alarm handler raises; the HTTP library takes it for the socket's."""
+
+
+@contextlib.contextmanager
+def alarm(handler: Callable[[], object], seconds: float = 0.2) -> Iterator[None]:
+    before = signal.signal(signal.SIGALRM, lambda *_: handler())
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def handler() -> None:
+        raise error
+
+    return handler
+
+
+ERRORS = [AlarmError("late"), TimeoutError("late"), AlarmTimeoutError("late"), OSError("late"), ConnectionError("late")]
+
+
+@pytest.mark.parametrize("error", [*ERRORS, SystemExit(3)], ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("events", [0, 1, 4], ids=["before the body", "before content", "in the reply"])
+@pytest.mark.parametrize("way", ["client", "helper"])
+def test_an_exception_of_a_signal_handler_passes_unchanged(error: BaseException, events: int, way: str) -> None:
+    """It is no failure of the connection: neither converted, nor a reason to send the request again."""
+    with serve(REPLY.stall(after_events=events), Reply.text("again")) as server:
+        client = sdk(server)
+        with contextlib.ExitStack() as stack:
+            source: Any = client
+            if way == "helper":
+                source = stack.enter_context(client.messages.stream(**PARAMS))
+            stream = streamkit.stream_text(source, **(PARAMS if way == "client" else {}))
+            with alarm(raising(error)), pytest.raises(type(error)) as caught:
+                in_with(stream)
+            assert caught.value is error
+            assert (stream.status, stream.result.error, stream.result.attempts) == ("interrupted", error, 1)
+            assert stream.text == ("One " if events == 4 else "")
+        assert len(server.requests) == 1
+        free(client)
+
+
+def test_a_read_timeout_and_a_lost_connection_are_still_converted() -> None:
+    with serve(REPLY.stall(after_events=4), REPLY.reset(after_events=4)) as server:
+        client = sdk(server, timeout=0.2)
+        for kind in (streamkit.StreamTimeoutError, streamkit.StreamConnectionError):
+            with pytest.raises(kind):
+                streamkit.collect(client, **PARAMS)
+
+
+@pytest.mark.parametrize("error", ERRORS[:2], ids=lambda error: type(error).__name__)
+def test_an_exception_of_a_signal_handler_while_the_response_is_waited_for(error: Exception) -> None:
+    with serve(Reply.http_error(429, headers={"retry-after": "1"}), repeat=True) as server:
+        client = sdk(server, max_retries=3)
+        stream = streamkit.stream_text(client, **PARAMS)
+        with alarm(raising(error)), pytest.raises(type(error)) as caught:
+            list(stream)
+        assert caught.value is error
+        assert (stream.status, stream.result.error) == ("interrupted", error)
+        abandoned()
+        assert len(server.requests) == 1
+
+
+class Log(Sink):
+    def __init__(self) -> None:
+        self.text = ""
+        self.results: list[StreamResult] = []
+
+    def write(self, text: str) -> None:
+        self.text += text
+
+    def finish(self, result: StreamResult) -> None:
+        self.results.append(result)
+
+
+class Calling(Tracer):
+    """Calls a function at a place where signal handlers run, in place of raising."""
+
+    def __init__(self, at: int | None, function: Callable[[], object]) -> None:
+        super().__init__()
+        self._at, self._function = at, function
+
+    def _point(self, frame: Any, kind: str) -> None:
+        self.count += 1
+        if self.count - 1 == self._at:
+            sys.setprofile(None)
+            sys.settrace(None)
+            self._function()
+
+
+@pytest.mark.parametrize(
+    ("what", "reply"),
+    [
+        ("close", REPLY),
+        ("close", Reply.recorded(REPLY.body, [10**6])),
+        ("cancel", REPLY),
+        pytest.param("cancel", Reply.recorded(REPLY.body, [10**6]), marks=pytest.mark.slow),
+    ],
+    ids=["close", "close, one chunk", "cancel", "cancel, one chunk"],
+)
+def test_a_signal_handler_that_closes_or_cancels_wherever_it_comes(what: str, reply: Reply) -> None:
+    """It only asks: the sinks are finished once, and the result holds what the consumer got."""
+    with serve(reply, repeat=True) as server, sdk(server) as client:
+
+        def run(tracer_of: Callable[[Any], Tracer]) -> Tracer:
+            log = Log()
+            got: list[str] = []
+            stream = streamkit.stream_text(client, sinks=log, **PARAMS)
+            tracer = tracer_of(stream)
+            with tracer.running(), contextlib.suppress(RuntimeError):  # reading on after a `close` is a mistake
+                with stream:
+                    got.extend(stream)
+            abandoned()
+            assert active(client) == []
+            assert [result.text for result in log.results] == [stream.text]
+            assert log.results == [stream.result]
+            assert log.text == stream.text
+            assert stream.text.startswith("".join(got))
+            assert stream.status in ("complete", "interrupted")
+            return tracer
+
+        count = run(lambda _: Tracer()).count
+        step = max(count // 150, 1)
+        tried = 0
+        for at in range(0, count, step):
+            run(lambda stream, at=at: Calling(at, getattr(stream, what)))  # type: ignore[misc]
+            tried += 1
+    print(f"{tried} of {count} places")
+    assert tried > 100
+
+
+def bare(stream: Any) -> None:
+    for _ in stream:
+        pass
+
+
+def in_with(stream: Any) -> None:
+    with stream:
+        bare(stream)
+
+
+@pytest.mark.parametrize("use", [bare, in_with])
+def test_a_second_interrupt_during_the_cleanup_of_the_first(use: Callable[[Any], None]) -> None:
+    """The first comes from the consumer's own hand, the second at each place of what follows."""
+    interrupts = 0
+    with serve(REPLY, repeat=True) as server:
+        client = sdk(server)
+
+        class Interrupting(Log):
+            def write(self, text: str) -> None:
+                super().write(text)
+                tracer.start()
+                raise KeyboardInterrupt
+
+        class Started(Tracer):
+            """Counts and raises only from the first interrupt on."""
+
+            def start(self) -> None:
+                self.count, self.started = 0, True
+
+            started = False
+
+            def _point(self, frame: Any, kind: str) -> None:
+                if self.started:
+                    super()._point(frame, kind)
+
+        tracer = Started()
+
+        def run(at: int | None) -> bool:
+            nonlocal tracer
+            gc.collect()  # or a stream before this one is finalised while it is traced
+            tracer = Started(at, KeyboardInterrupt("second"))
+            first, second = Interrupting(), Log()
+            stream = streamkit.stream_text(client, sinks=[first, second], **PARAMS)
+            with tracer.running(), pytest.raises(KeyboardInterrupt):
+                use(stream)
+            assert stream.status == "interrupted", tracer.hit
+            assert [len(log.results) for log in (first, second)] == [1, 1], tracer.hit
+            assert active(client) == [], tracer.hit
+            return tracer.hit is not None
+
+        while run(interrupts):
+            interrupts += 1
+    print(f"{interrupts} places")
+    assert interrupts > 20
+
+
+def test_a_second_ctrl_c_while_a_sink_finishes() -> None:
+    class Stubborn(Log):
+        def finish(self, result: StreamResult) -> None:
+            super().finish(result)
+            raise KeyboardInterrupt("second")
+
+    for enter in (False, True):
+        first, second = Stubborn(), Log()
+        with serve(REPLY.stall(after_events=0 if enter else 4)) as server:
+            client = sdk(server)
+            stream = streamkit.stream_text(client, sinks=[first, second], **PARAMS)
+            with alarm(raising(KeyboardInterrupt("first"))), pytest.raises(KeyboardInterrupt):
+                (in_with if enter else bare)(stream)
+            assert (stream.status, len(first.results), len(second.results)) == ("interrupted", 1, 1)
+            abandoned()
+            free(client)
+
+
+def test_a_second_ctrl_c_while_the_response_is_waited_for() -> None:
+    class Stubborn(Log):
+        def finish(self, result: StreamResult) -> None:
+            super().finish(result)
+            raise KeyboardInterrupt("second")
+
+    with serve(Reply.http_error(429, headers={"retry-after": "1"}), repeat=True) as server:
+        for use in (bare, in_with, lambda stream: stream.open()):
+            first, second = Stubborn(), Log()
+            client = sdk(server, max_retries=2)
+            stream = streamkit.stream_text(client, sinks=[first, second], **PARAMS)
+            with alarm(raising(KeyboardInterrupt("first"))), pytest.raises(KeyboardInterrupt):
+                use(stream)
+            assert (stream.status, len(first.results), len(second.results)) == ("interrupted", 1, 1)
+        abandoned()
+        assert len(server.requests) == 3
+
+
+def test_a_second_ctrl_c_at_the_end_of_enter() -> None:
+    """The first comes when `open` has returned, and nothing refers to the stream but `__enter__`."""
+
+    class Stubborn(Log):
+        def finish(self, result: StreamResult) -> None:
+            super().finish(result)
+            raise KeyboardInterrupt("second")
+
+    with serve(REPLY.stall(after_events=4)) as server:
+        client = sdk(server)
+        first, second = Stubborn(), Log()
+        stream: Any = streamkit.stream_text(client, sinks=[first, second], **PARAMS)
+
+        def interrupted() -> None:
+            type(stream).open(stream)
+            raise KeyboardInterrupt("first")
+
+        stream.open = interrupted
+        with pytest.raises(KeyboardInterrupt):
+            in_with(stream)
+        assert (stream.status, len(first.results), len(second.results)) == ("interrupted", 1, 1)
+        free(client)
+
+
+def test_an_alarm_in_the_quiet_of_a_request_leaves_the_client_usable() -> None:
+    with serve(REPLY.stall(after_events=4), REPLY) as server:
+        client: anthropic.Anthropic = sdk(server)
+        with alarm(raising(AlarmError())), pytest.raises(AlarmError):
+            streamkit.collect(client, **PARAMS)
+        assert streamkit.collect(client, **PARAMS).text == "".join(PIECES)

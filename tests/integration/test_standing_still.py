@@ -1,0 +1,139 @@
+"""A process or an event loop that stood still: what was sent meanwhile counts, and no timeout expires for it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+import streamkit
+from streamkit import StreamTimeoutError
+from streamkit.testing import Reply, serve
+from tests.conftest import PARAMS, async_sdk, run
+
+pytestmark = pytest.mark.filterwarnings(
+    # The HTTP library leaves generators behind when a body is not read to its end, and trio says so.
+    "ignore:Async generator 'http:ResourceWarning",
+    "ignore:Exception ignored .*async_generator:pytest.PytestUnraisableExceptionWarning",
+)
+
+STOPPED = """
+import sys
+import anthropic, streamkit
+from tests.conftest import PARAMS
+
+client = anthropic.Anthropic(api_key="k", base_url=sys.argv[1], max_retries=0)
+stream = streamkit.stream_text(client, retries=0, idle_timeout=0.6, **PARAMS)
+try:
+    with stream:
+        for piece in stream:
+            print(piece, flush=True)
+except streamkit.StreamTimeoutError:
+    pass
+print(stream.status, flush=True)
+"""
+
+
+def stop_for(seconds: float, process: Any) -> None:
+    os.kill(process.pid, signal.SIGSTOP)
+    threading.Event().wait(seconds)
+    os.kill(process.pid, signal.SIGCONT)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="a process cannot be stopped here")
+@pytest.mark.parametrize("before_headers", [False, True], ids=["reading", "opening"])
+def test_a_process_that_was_stopped(before_headers: bool) -> None:
+    pieces = [f"{number}" for number in range(6)]
+    # Stopped for longer than the timeout, while the rest of the reply arrives.
+    reply = Reply.text(pieces, delay=0.1)
+    with serve(reply) as server:
+        process = subprocess.Popen(  # noqa: S603 - this file's own script
+            [sys.executable, "-c", STOPPED, server.url], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        with process:
+            if before_headers:
+                while not server.requests:
+                    threading.Event().wait(0.001)
+            else:
+                assert process.stdout.readline() == "0\n"
+            stop_for(2, process)
+            output, _ = process.communicate(timeout=30)
+    lines = output.split()
+    assert lines[-1] == "complete", lines
+    assert lines[:-1] == (pieces if before_headers else pieces[1:])
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+@pytest.mark.parametrize("clock", ["idle", "total"])
+def test_a_loop_that_another_task_blocks(loop: str, clock: str) -> None:
+    pieces = [f"{number}" for number in range(6)]
+
+    async def main() -> None:
+        async with async_sdk(server) as client:
+            stream = streamkit.stream_text(client, retries=0, **{f"{clock}_timeout": 0.5}, **PARAMS)
+            assert await stream.__anext__() == "0"
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(stream.until_done)
+                await anyio.sleep(0.05)
+                time.sleep(1.5)  # noqa: ASYNC251 - what another task does to the loop
+            assert (stream.status, stream.text) == ("complete", "".join(pieces))
+
+    with serve(Reply.text(pieces, delay=0.05)) as server:
+        run(loop, main)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_a_loop_that_another_task_blocks_does_not_keep_a_timeout_from_expiring(loop: str) -> None:
+    async def main() -> None:
+        async with async_sdk(server) as client:
+            stream = streamkit.stream_text(client, retries=0, idle_timeout=0.3, **PARAMS)
+            assert await stream.__anext__() == "One "
+            began = time.monotonic()
+
+            async def block() -> None:
+                for _ in range(4):
+                    time.sleep(0.15)  # noqa: ASYNC251
+                    await anyio.lowlevel.checkpoint()
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(block)
+                with pytest.raises(StreamTimeoutError):
+                    await stream.__anext__()
+            assert time.monotonic() - began < 3
+
+    with serve(Reply.text(["One ", "two"]).stall(after_events=4)) as server:
+        run(loop, main)
+
+
+def test_data_that_keeps_coming_does_not_keep_the_total_time_from_ending() -> None:
+    """Where all that is read is there already, the loop gets no turn to look at its timers."""
+
+    async def events() -> Any:
+        from streamkit._models import event_maker
+        from tests.conftest import opened, start, text
+
+        make = event_maker(False)
+        yield make(start())
+        yield make(opened())
+        while True:
+            yield make(text("word "))
+
+    async def main() -> None:
+        stream = streamkit.stream_text(events(), total_timeout=0.3)  # type: ignore[call-overload]
+        with pytest.raises(StreamTimeoutError) as caught:
+            async for _ in stream:
+                pass
+        assert caught.value.clock == "total"
+        assert 0.3 <= caught.value.result.timing.total < 2
+
+    asyncio.run(asyncio.wait_for(main(), 20))

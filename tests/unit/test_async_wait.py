@@ -1,0 +1,233 @@
+"""`streamkit._async_wait`: waits that are ended from outside, without a stream."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from typing import Any
+
+import anyio
+import pytest
+
+from streamkit._async_wait import ENDED, AsyncioWait, Leftover, LoopEnd, TrioWait
+from streamkit._source import _takes
+from streamkit._wake import NEVER, Waker
+
+
+def test_a_value_is_handed_on() -> None:
+    async def main() -> None:
+        waker = Waker()
+        for value in (None, 1):
+
+            async def give(value: object = value) -> object:
+                return value
+
+            assert await AsyncioWait(waker).run(give) is value
+        waker.wake("cancel")
+        assert await AsyncioWait(waker).run(give) is ENDED
+
+    asyncio.run(main())
+
+
+def test_a_wait_outside_of_a_task() -> None:
+    """A coroutine that somebody drives by hand cannot be cancelled; it is awaited all the same."""
+
+    async def main() -> None:
+        wait, found = AsyncioWait(Waker()), asyncio.get_running_loop().create_future()
+
+        async def done() -> str:
+            return "done"
+
+        def drive() -> None:
+            with pytest.raises(StopIteration) as stopped:
+                wait.run(done).send(None)
+            found.set_result(stopped.value.value)
+
+        asyncio.get_running_loop().call_soon(drive)
+        assert await found == "done"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("swallows", [False, True])
+def test_a_wait_is_ended_by_one_cancellation_which_is_taken_back(swallows: bool) -> None:
+    async def main() -> None:
+        waker = Waker()
+        wait = AsyncioWait(waker)
+        waker.attach(wait.end)
+
+        async def work() -> str:
+            threading.Timer(0.01, waker.wake, ["cancel"]).start()
+            try:
+                await asyncio.sleep(20)
+            except asyncio.CancelledError:
+                if not swallows:
+                    raise
+            return "swallowed"
+
+        assert await wait.run(work) == ("swallowed" if swallows else ENDED)
+        task: Any = asyncio.current_task()
+        if sys.version_info >= (3, 11):
+            assert task.cancelling() == 0
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+
+
+def test_a_cancellation_of_others_is_not_followed_by_another() -> None:
+    """A second one would cut off the cleanup that the first one set off."""
+    cleaned: list[bool] = []
+
+    async def main() -> None:
+        waker = Waker()
+        wait = AsyncioWait(waker)
+        waker.attach(wait.end)
+
+        async def work() -> None:
+            try:
+                await asyncio.sleep(20)
+            finally:
+                waker.wake("cancel")
+                await asyncio.sleep(0.01)
+                cleaned.append(True)
+
+        task = asyncio.create_task(wait.run(work))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert cleaned == [True] or sys.version_info < (3, 11)
+
+
+def test_a_cancellation_of_others_goes_on() -> None:
+    async def main() -> None:
+        wait = AsyncioWait(Waker())
+        task = asyncio.create_task(wait.run(lambda: asyncio.sleep(20)))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+
+
+def test_what_comes_late_ends_no_later_wait() -> None:
+    """An idle timeout that was forgiven: its cancellation is still on its way through the loop."""
+
+    async def main() -> None:
+        waker = Waker()
+        wait = AsyncioWait(waker)
+        waker.attach(wait.end)
+        waker.wake("idle")
+        waker.forgive()
+        assert await wait.run(lambda: asyncio.sleep(0.01, "done")) == "done"
+
+    asyncio.run(main())
+
+
+def test_the_timer_looks_at_the_deadline_that_comes_first() -> None:
+    async def main() -> None:
+        waker = Waker()
+        wait = AsyncioWait(waker)
+        waker.attach(wait.end)
+        waker.total_at = time.monotonic() + 20
+        wait.watch()
+        waker.idle_at = time.monotonic() + 0.02
+        wait.watch()
+        assert await wait.run(lambda: asyncio.sleep(20)) is ENDED
+        assert waker.reason == "idle"
+        wait.close()
+        wait.close()
+
+    asyncio.run(main())
+
+
+def test_a_timer_that_comes_too_soon_is_set_again() -> None:
+    async def main() -> None:
+        waker = Waker()
+        wait = AsyncioWait(waker)
+        waker.attach(wait.end)
+        waker.idle_at = time.monotonic() + 0.01
+        wait.watch()
+        waker.idle_at = time.monotonic() + 0.05
+        wait.watch()
+        assert await wait.run(lambda: asyncio.sleep(20)) is ENDED
+        waker.retire()
+        waker.idle_at = NEVER
+
+    asyncio.run(main())
+
+
+def test_a_deadline_on_trio() -> None:
+    async def main() -> None:
+        waker = Waker()
+        wait = TrioWait(waker)
+        waker.attach(wait.end)
+        waker.total_at = time.monotonic() + 0.02
+        assert await wait.run(lambda: anyio.sleep(20)) is ENDED
+        assert waker.reason == "total"
+
+    anyio.run(main, backend="trio")
+
+
+class Layer:
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+
+    async def close(self) -> None:
+        await asyncio.sleep(0.01)
+        self.log.append("closed")
+
+
+async def answer(log: list[str]) -> None:
+    log.append("answered")
+
+
+def test_what_is_left_of_a_stream_is_awaited_whatever_thread_drops_it() -> None:
+    async def main(in_thread: bool) -> list[str]:
+        log: list[str] = []
+        loop = asyncio.get_running_loop()
+        if in_thread:
+            await loop.run_in_executor(None, lambda: Leftover([Layer(log)], [answer(log)], loop))
+        else:
+            Leftover([Layer(log)], [answer(log)], loop)
+        while len(log) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        return log
+
+    for in_thread in (False, True):
+        assert asyncio.run(main(in_thread)) == ["closed", "answered"]
+
+
+def test_what_is_left_when_the_loop_ends_is_awaited_by_the_loop() -> None:
+    log: list[str] = []
+
+    async def main() -> None:
+        Leftover([Layer(log)], [answer(log)], asyncio.get_running_loop())
+
+    asyncio.run(main())  # which cancels the task while it closes
+    assert log == ["closed", "answered"]
+
+
+def test_a_loop_without_hooks() -> None:
+    async def main() -> None:
+        sys.set_asyncgen_hooks(firstiter=None)
+        LoopEnd(lambda: asyncio.sleep(0))
+
+    asyncio.run(main())
+
+
+def test_whether_a_function_takes_a_keyword() -> None:
+    def named(*, timeout: float) -> None: ...
+    def anything(**kwargs: object) -> None: ...
+    def nothing() -> None: ...
+
+    assert _takes(named, "timeout")
+    assert _takes(anything, "timeout")
+    assert not _takes(nothing, "timeout")
+    assert not _takes(dict.fromkeys, "timeout")
+    assert not _takes(type, "timeout")
