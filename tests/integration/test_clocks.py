@@ -17,7 +17,7 @@ import pytest
 
 import streamkit
 from streamkit import BufferSink, StreamTimeoutError
-from streamkit._source import event_maker
+from streamkit._models import event_maker
 from streamkit.testing import Reply, Server, serve
 from tests.conftest import PARAMS, STOP, client_for, closed, delta, ending, opened, run, settled, start, text
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings(
 MODES = ["sync", "asyncio", "trio"]
 ONE_FAST = ["sync", *(pytest.param(mode, marks=pytest.mark.slow) for mode in MODES[1:])]  # seconds each
 REPLY = Reply.text(["One ", "two ", "three"])  # its first piece of text is the fourth event
-SLACK = 1.5  # seconds that a loaded machine may take longer; the next larger time in these tests is far beyond
+SLACK = 3.0  # seconds that a loaded machine may take longer; every other time in the same test is beyond it
 
 
 @pytest.fixture(params=MODES)
@@ -88,9 +88,9 @@ WAYS = ["client", "helper", pytest.param("raw", marks=pytest.mark.slow)]
 @pytest.mark.parametrize("pings", [None, 0.03], ids=["silence", "pings"])
 def test_idle(mode: str, way: str, pings: float | None) -> None:
     with serve(REPLY.stall(after_events=4, pings=pings)) as server:
-        error, took = run(mode, lambda: ran_out(mode, server, "idle", way, idle_timeout=0.3))
+        error, took = run(mode, lambda: ran_out(mode, server, "idle", way, idle_timeout=0.5))
     assert error.result.text == "One "
-    assert 0.3 <= took < 0.3 + SLACK
+    assert 0.5 <= took < 0.5 + SLACK
     print("1 case")
 
 
@@ -98,19 +98,19 @@ def test_idle(mode: str, way: str, pings: float | None) -> None:
 def test_total_during_steady_content(mode: str, way: str) -> None:
     words = [f"{n} " for n in range(1000)]
     with serve(Reply.text(words, delay=0.02)) as server:
-        error, took = run(mode, lambda: ran_out(mode, server, "total", way, total_timeout=0.4, idle_timeout=10))
+        error, took = run(mode, lambda: ran_out(mode, server, "total", way, total_timeout=0.8, idle_timeout=10))
     assert "".join(words).startswith(error.result.text)
     assert error.result.text
-    assert 0.4 <= took < 0.4 + SLACK
+    assert 0.8 <= took < 0.8 + SLACK
     print("1 case")
 
 
 def test_total_in_silence_and_under_pings(mode: str) -> None:
     for pings in (None, 0.03):
         with serve(REPLY.stall(after_events=4, pings=pings)) as server:
-            error, took = run(mode, lambda: ran_out(mode, server, "total", total_timeout=0.3))
+            error, took = run(mode, lambda: ran_out(mode, server, "total", total_timeout=0.8))
         assert error.result.text == "One "
-        assert 0.3 <= took < 0.3 + SLACK
+        assert 0.8 <= took < 0.8 + SLACK
     print("2 cases")
 
 
@@ -160,7 +160,7 @@ def test_a_clock_that_runs_out_while_the_consumer_works(mode: str) -> None:
         async def work(stream: Any) -> None:
             async for _ in each(stream):
                 last_of_chunk.append(not stream._state.waiting)
-                while stream._state.waker.reason is None:  # noqa: ASYNC110 - another thread says it
+                while time.monotonic() < stream._state.waker.total_at or (mode == "sync" and running(stream)):  # noqa: ASYNC110
                     await anyio.sleep(0.01)
 
         async def go() -> None:
@@ -169,6 +169,9 @@ def test_a_clock_that_runs_out_while_the_consumer_works(mode: str) -> None:
                 with pytest.raises(StreamTimeoutError) as caught:
                     await work(stream)
                 assert (caught.value.clock, stream.status, sum(last_of_chunk)) == ("total", "timed_out", 1)
+
+        def running(stream: Any) -> bool:  # until the thread that keeps the time has looked
+            return stream._state.waker.reason is None
 
         last_of_chunk: list[bool] = []
         run(mode, go)
@@ -196,7 +199,7 @@ def test_the_first_clock_names_itself(mode: str) -> None:
 @pytest.mark.parametrize("mode", ONE_FAST)
 def test_long_thinking_survives_an_idle_clock(mode: str) -> None:
     """Thinking is content, also where nobody listens to it; so is tool input."""
-    thinking = [delta(0, "thinking_delta", thinking=f"{n} ") for n in range(12)]
+    thinking = [delta(0, "thinking_delta", thinking=f"{n} ") for n in range(20)]
     block = opened(0, "thinking", thinking="", signature="")
     signed = delta(0, "signature_delta", signature="c2ln")
     events = (start(), block, *thinking, signed, closed(), opened(1), text("So", 1), closed(1), ending(), STOP)
@@ -204,13 +207,13 @@ def test_long_thinking_survives_an_idle_clock(mode: str) -> None:
 
         async def go() -> Any:
             async with client_for(mode, server) as client:
-                stream = streamkit.stream_text(client, idle_timeout=0.8, **PARAMS)
+                stream = streamkit.stream_text(client, idle_timeout=1.8, **PARAMS)
                 assert [piece async for piece in each(stream)] == ["So"]
                 return stream.result
 
         result = run(mode, go)
     assert result.status == "complete"
-    assert result.timing.total > 0.8, "longer than the clock, all in all"
+    assert result.timing.total > 1.8, "longer than the clock, all in all"
     print("1 case")
 
 
@@ -226,19 +229,19 @@ def test_a_slow_consumer_does_not_trip_the_idle_clock(mode: str) -> None:
 
         async def go() -> None:
             async with client_for(mode, server) as client:
-                stream = streamkit.stream_text(client, idle_timeout=0.25, **PARAMS)
+                stream = streamkit.stream_text(client, idle_timeout=0.5, **PARAMS)
                 async for _ in each(stream):
-                    work(0.35)
+                    work(0.6)
                     if mode != "sync":
                         await anyio.sleep(0.1)
                 assert (stream.status, stream.text) == ("complete", "One two three")
-                stream = streamkit.stream_text(client, idle_timeout=0.25, retries=0, **PARAMS)
+                stream = streamkit.stream_text(client, idle_timeout=0.5, retries=0, **PARAMS)
                 seen = 0.0
                 with pytest.raises(StreamTimeoutError):  # noqa: PT012
                     async for _ in each(stream):
-                        work(0.4)
+                        work(0.6)
                         seen = stream.result.timing.total
-                assert stream.result.timing.total >= seen + 0.25, "the clock begins when the reader waits"
+                assert stream.result.timing.total >= seen + 0.5, "the clock begins when the reader waits"
 
         run(mode, go)
     print("2 cases")
@@ -251,15 +254,15 @@ def test_content_that_comes_just_in_time(mode: str) -> None:
 
         async def go() -> Any:
             async with client_for(mode, server) as client:
-                stream = streamkit.stream_text(client, idle_timeout=0.7, **PARAMS)
+                stream = streamkit.stream_text(client, idle_timeout=1.4, **PARAMS)
                 async for _ in each(stream):
                     pass
                 return stream.result
 
         result = run(mode, go)
     assert (result.status, result.text) == ("complete", "012345678")
-    assert result.timing.total > 0.7
-    assert result.timing.longest_gap < 0.7
+    assert result.timing.total > 1.4, "longer than the clock, all in all"
+    assert result.timing.longest_gap < 1.4
     print("1 case")
 
 
@@ -317,7 +320,7 @@ def test_many_clocks_at_once(mode: str) -> None:
     count = 24
 
     async def one(client: Any, number: int, found: dict[int, Any]) -> None:
-        idle = 0.2 if number % 2 else 15
+        idle = 1.0 if number % 2 else 15  # time for 24 streams to get their first text on a loaded machine
         stream = streamkit.stream_text(client, idle_timeout=idle, total_timeout=18, retries=0, **PARAMS)
 
         async def drain() -> None:

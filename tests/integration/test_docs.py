@@ -32,7 +32,7 @@ TIDE = Reply.tool_use("get_tide", {"harbour": "Brest"})
 ANSWERS: dict[str, list[tuple[Reply, ...]]] = {
     "Errors and retries": [(CUT,), (CUT,), RETRIED],
     "Interruption and history": [(BOATS,), (STALLED,), (BOATS,)],
-    "Clocks": [(STALLED,)],
+    "Timeouts": [(STALLED,)],
     "Structured output": [(Reply.text('{"name": "Thekla", "masts": 3}'),)],
     "Tools and events": [(TIDE,), (BOATS,)],
     "Tool runner": [

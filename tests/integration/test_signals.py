@@ -27,7 +27,7 @@ TEXT = "".join(PIECES)
 REPLY = Reply.text(PIECES, delay=0.01)
 
 SYNC = """
-    import signal, sys
+    import signal, sys, threading
     import anthropic
     from streamkit import stream_text
 
@@ -43,6 +43,8 @@ SYNC = """
                 print(f"piece {piece}", flush=True)
         print("left", flush=True)
     except KeyboardInterrupt:
+        for thread in threading.enumerate():  # a request that was abandoned is closed when it is answered
+            thread.name == "streamkit-request" and thread.join(10)
         pool = client._client._transport._pool
         free = not [one for one in pool.connections if not one.is_closed() and not one.is_idle()]
         print(f"\\nstatus {stream.status} {free}", flush=True)
@@ -135,23 +137,22 @@ def interrupted_after(script: Path, url: str, moment: int) -> bool:
         [sys.executable, str(script), url],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
         env=environment(),
         start_new_session=True,
     ) as process:
         try:
             assert process.stdout is not None
-            lines: list[str] = []
-            for line in process.stdout:
-                lines.append(line.removesuffix("\n"))
-                if len(lines) == moment:
-                    break
+            output = b""
+            # Past the buffer of the file object: `communicate` would not see the lines that wait in there.
+            while output.count(b"\n") < moment and (more := os.read(process.stdout.fileno(), 65536)):
+                output += more
             process.send_signal(signal.SIGINT)
             rest, errors = process.communicate(timeout=30)
         finally:
             process.kill()
-    seen = "".join(line[6:] for line in lines if line.startswith("piece "))
-    return check([*lines, *rest.splitlines()], errors, process.returncode, seen)
+    complete = output.decode().rpartition("\n")[0].splitlines()
+    seen = "".join(line[6:] for line in complete if line.startswith("piece "))
+    return check((output + rest).decode().splitlines(), errors.decode(), process.returncode, seen)
 
 
 def _interrupt(script: Path, moments: range, capsys: pytest.CaptureFixture[str]) -> None:
