@@ -146,7 +146,7 @@ def test_a_clock_that_cannot_wake_the_reader_counts_at_the_next_event() -> None:
         yield event_maker(False)(text("two"))
         raise AssertionError("it is not read any more")
 
-    stream = streamkit.stream_text(events(), idle_timeout=0.1)  # type: ignore[call-overload]
+    stream = streamkit.stream_text(events(), idle_timeout=1.0)  # type: ignore[call-overload]
     with pytest.raises(StreamTimeoutError) as caught:
         for _ in stream:
             pass

@@ -314,15 +314,20 @@ def test_what_arrived_with_the_event_that_a_sink_refused_counts(is_async: bool) 
 
 
 def test_what_arrived_counts_when_a_sink_is_cancelled() -> None:
-    class Slow(AsyncSink):
+    class Cancelled(AsyncSink):
+        def __init__(self, scope: anyio.CancelScope) -> None:
+            self.scope = scope
+
         async def write(self, text: str) -> None:
-            await anyio.sleep(10)
+            self.scope.cancel()
+            await anyio.sleep_forever()
 
     async def main() -> Any:
         async with async_sdk(server) as client:
-            stream = stream_text(client, sinks=Slow(), **PARAMS)
-            with anyio.move_on_after(0.1):
+            with anyio.CancelScope() as scope:
+                stream = stream_text(client, sinks=Cancelled(scope), **PARAMS)
                 await stream.until_done()
+            assert scope.cancelled_caught
             return stream.result
 
     for backend in ("asyncio", "trio"):
