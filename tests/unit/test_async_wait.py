@@ -174,6 +174,26 @@ def test_a_deadline_on_trio() -> None:
     anyio.run(main, backend="trio")
 
 
+def test_a_wait_on_trio_is_ended_from_outside() -> None:
+    async def main() -> None:
+        for by_hand in (False, True):
+            waker = Waker()
+            wait = TrioWait(waker)
+            waker.attach(wait.end)
+
+            async def work(waker: Waker = waker, wait: TrioWait = wait, by_hand: bool = by_hand) -> None:
+                waker.wake("cancel")
+                if by_hand:
+                    wait._cancel()
+                await anyio.sleep(20)
+
+            assert await wait.run(work) is ENDED
+            assert await wait.run(work) is ENDED
+            wait._cancel()
+
+    anyio.run(main, backend="trio")
+
+
 class Layer:
     def __init__(self, log: list[str]) -> None:
         self.log = log
