@@ -167,7 +167,7 @@ class AsyncBaseStream(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
         self._reading = True
 
     def _may_wait(self) -> bool:
-        """Return whether there is no reason to end the wait that is about to begin, and watch its deadlines."""
+        """Return `False` if the wait that is about to begin has to end at once; else watch its deadlines."""
         waker = self._state.waker
         if self._timed and waker.reason is None:
             now = monotonic()

@@ -166,7 +166,7 @@ class LoopEnd:
 
 
 class Leftover:
-    """What has to be awaited of a stream that was dropped: layers to close, and the answers of its sinks."""
+    """The pending cleanup of a stream that was dropped: layers to close, and coroutines of its sinks to await."""
 
     def __init__(self, layers: list[Any], answers: list[Awaitable[object]], loop: asyncio.AbstractEventLoop) -> None:
         self._layers, self._answers = layers, answers

@@ -1,4 +1,4 @@
-"""What ends the reading of a reply early, as an error of our family; and what only came in between."""
+"""Errors of a reply that ends early, and the exceptions that are not errors of the connection."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _PEERS = sys.stdlib_module_names | {
 
 
 def raised_elsewhere(error: Exception, reading: Reading) -> Exception | None:
-    """Return the exception that is no failure of the connection: a signal handler raised it while the reader waited.
+    """Return the exception that a signal handler raised while the reader waited; `None` for a connection error.
 
     An alarm may well raise a `TimeoutError`, which the HTTP library takes for the socket's and wraps. So the frame that
     raised it decides: it belongs to the SDK, to what the SDK uses, or to the program.
