@@ -54,9 +54,15 @@ def async_sdk(server: Server, **options: Any) -> anthropic.AsyncAnthropic:
 
 @contextlib.asynccontextmanager
 async def client_for(mode: str, server: Server, **options: Any) -> AsyncIterator[Any]:
-    """A client of either kind, by the name of the mode: "sync", "asyncio" or "trio"."""
+    """A client of either kind, by the name of the mode: "sync", "asyncio", "trio" or "aiohttp"."""
     if mode == "sync":
         yield sdk(server, **options)
+        return
+    if mode == "aiohttp":
+        pytest.importorskip("aiohttp", reason="the SDK's extra is not installed")
+        options = {"http_client": anthropic.DefaultAioHttpClient(), "max_retries": 0, **options}
+        async with server.async_client(**options) as client:
+            yield client
         return
     async with async_sdk(server, **options) as client:
         yield client

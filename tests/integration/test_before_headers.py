@@ -7,7 +7,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import anthropic
@@ -17,7 +17,7 @@ import pytest
 import streamkit
 from streamkit import BufferSink, StreamTimeoutError
 from streamkit.testing import Reply, Server, serve
-from tests.conftest import PARAMS, async_sdk, free, run, sdk, settled
+from tests.conftest import PARAMS, client_for, free, run, settled
 
 MODES = ["sync", "asyncio", "trio", "aiohttp"]
 # The SDK pauses for a second after each of these, by its own hand.
@@ -40,23 +40,6 @@ SOURCES: dict[str, Callable[[Any], tuple[Any, dict[str, Any]]]] = {
 @pytest.fixture(params=MODES)
 def mode(request: pytest.FixtureRequest) -> str:
     return request.param
-
-
-@contextlib.asynccontextmanager
-async def client_for(mode: str, server: Server, **options: Any) -> AsyncIterator[Any]:
-    """A client for a server, with retries of the SDK's own."""
-    given = {"max_retries": 2, **options}
-    if mode == "sync":
-        yield sdk(server, **given)
-        return
-    if mode == "aiohttp":
-        pytest.importorskip("aiohttp", reason="the SDK's extra is not installed")
-        http_client = anthropic.DefaultAioHttpClient()
-        client = anthropic.AsyncAnthropic(api_key="k", base_url=server.url, http_client=http_client, **given)
-    else:
-        client = async_sdk(server, **given)
-    async with client:
-        yield client
 
 
 async def drained(stream: Any) -> BaseException | None:
@@ -107,7 +90,7 @@ def test_cancel_while_the_sdk_pauses(mode: str, source: str) -> None:
     sink = BufferSink()
 
     async def main() -> None:
-        async with client_for(mode, server) as client:
+        async with client_for(mode, server, max_retries=2) as client:
             given, params = SOURCES[source](client)
             stream = streamkit.stream_text(given, sinks=sink, **params)
             with once_asked(server, stream.cancel) as acted:
@@ -198,7 +181,7 @@ def test_a_timeout_while_the_sdk_pauses(mode: str, source: str, clock: str) -> N
     options: dict[str, Any] = {f"{clock}_timeout": 0.3}
 
     async def main() -> None:
-        async with client_for(mode, server) as client:
+        async with client_for(mode, server, max_retries=2) as client:
             if source == "streamed":
                 began = time.monotonic()
                 create = streamkit.streamed(client.messages.create, retries=0, **options)
@@ -228,7 +211,7 @@ def test_an_idle_timeout_before_the_headers_is_retried_like_any_other(mode: str)
     with serve(BUSY, Reply.text("Hello")) as server:
 
         async def main() -> None:
-            async with client_for(mode, server) as client:
+            async with client_for(mode, server, max_retries=2) as client:
                 stream = streamkit.stream_text(client, idle_timeout=0.3, retries=1, **PARAMS)
                 assert await drained(stream) is None
                 assert (stream.text, stream.result.attempts) == ("Hello", 2)
@@ -242,7 +225,7 @@ def test_a_refused_request_is_returned(mode: str) -> None:
     with serve(Reply.http_error(400, message="too long")) as server:
 
         async def main() -> None:
-            async with client_for(mode, server) as client:
+            async with client_for(mode, server, max_retries=2) as client:
                 sink = BufferSink()
                 result = await settled(streamkit.collect(client, sinks=sink, on_error="return", **PARAMS))
                 assert (result.status, type(result.error)) == ("failed", anthropic.BadRequestError)
@@ -288,7 +271,7 @@ def test_cancel_in_the_moment_of_a_refusal_ends_it_quietly(mode: str) -> None:
 
         async def main() -> None:
             nonlocal stream
-            async with client_for(mode, server) as given:
+            async with client_for(mode, server, max_retries=2) as given:
                 client = given.with_options(http_client=kind(event_hooks=hooks, trust_env=False))
                 stream = streamkit.stream_text(client, **PARAMS)
                 assert await drained(stream) is None
@@ -302,7 +285,7 @@ def test_mistakes_of_the_caller_are_never_returned(mode: str) -> None:
     with serve(Reply.text("Hello"), repeat=True) as server:
 
         async def main() -> None:
-            async with client_for(mode, server) as client:
+            async with client_for(mode, server, max_retries=2) as client:
                 wrong: Any = {"nonsense": 1}
                 with pytest.raises(TypeError):
                     await settled(streamkit.collect(client, on_error="return", **wrong, **PARAMS))
@@ -351,7 +334,7 @@ def test_a_cancellation_from_outside_in_the_same_moment_goes_on() -> None:
     """`cancel()` takes back its own cancellation of the task, and no other."""
 
     async def main() -> None:
-        async with client_for("asyncio", server) as client:
+        async with client_for("asyncio", server, max_retries=2) as client:
             stream = streamkit.stream_text(client, **PARAMS)
             task = asyncio.create_task(drained(stream))
             while not server.requests:  # noqa: ASYNC110 - another thread answers
@@ -371,7 +354,7 @@ def test_a_cancellation_from_outside_in_the_same_moment_goes_on() -> None:
 
 def test_a_task_that_was_read_for_is_not_cancelled_afterwards() -> None:
     async def main() -> None:
-        async with client_for("asyncio", server) as client:
+        async with client_for("asyncio", server, max_retries=2) as client:
             stream = streamkit.stream_text(client, **PARAMS)
             with once_asked(server, stream.cancel):
                 await drained(stream)

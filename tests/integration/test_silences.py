@@ -6,7 +6,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import anthropic
@@ -15,12 +15,12 @@ import pytest
 import streamkit
 from streamkit import StreamTimeoutError
 from streamkit._message import MessageBuilder
-from streamkit.testing import Reply, Server, serve
+from streamkit.testing import Reply, serve
 from tests.conftest import (
     PARAMS,
     PING,
     STOP,
-    async_sdk,
+    client_for,
     closed,
     delta,
     ending,
@@ -51,20 +51,6 @@ END = (ending(), STOP)
 @pytest.fixture(params=MODES)
 def mode(request: pytest.FixtureRequest) -> str:
     return request.param
-
-
-@contextlib.asynccontextmanager
-async def client_for(mode: str, server: Server) -> AsyncIterator[Any]:
-    if mode == "sync":
-        yield sdk(server)
-    elif mode == "aiohttp":
-        pytest.importorskip("aiohttp", reason="the SDK's extra is not installed")
-        http_client = anthropic.DefaultAioHttpClient()
-        async with anthropic.AsyncAnthropic(api_key="k", base_url=server.url, http_client=http_client) as client:
-            yield client
-    else:
-        async with async_sdk(server) as client:
-            yield client
 
 
 def in_loop(mode: str, main: Any) -> None:
