@@ -1,35 +1,17 @@
 """Many replies at once in one thread, and one meter for what they cost together."""
 
 import asyncio
-import os
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
-import anthropic
+from _connect import connect_async
 
 from streamkit import StreamResult, UsageMeter, collect
-from streamkit.testing import Reply, serve
 
 WORDS = ("ebb", "flood", "neap", "spring", "slack", "bore", "surge", "swell")
 
 
-@asynccontextmanager
-async def connect() -> AsyncIterator[anthropic.AsyncAnthropic]:
-    """A client: of the API where a key is set, else of a server on this machine."""
-    if os.environ.get("ANTHROPIC_API_KEY"):
-        async with anthropic.AsyncAnthropic() as client:
-            yield client
-    else:
-        print("ANTHROPIC_API_KEY is not set: a server on this machine answers instead.", file=sys.stderr)
-        with serve(Reply.text("A word that sailors know well.", delay=0.005), repeat=True) as server:
-            async with server.async_client() as client:
-                yield client
-
-
 async def main() -> None:
     meter = UsageMeter()
-    async with connect() as client:
+    async with connect_async("A word that sailors know well.", repeat=True) as client:
 
         async def explain(word: str) -> StreamResult:
             return await collect(

@@ -1,15 +1,10 @@
 """The raw events of a reply that thinks, speaks and calls a tool."""
 
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import anthropic
+from _connect import connect
 from anthropic.types import ToolParam
 
 from streamkit import stream_events
-from streamkit.testing import Reply, serve
+from streamkit.testing import Reply
 
 TIDES: ToolParam = {
     "name": "get_tide",
@@ -24,20 +19,8 @@ CANNED = Reply.blocks(
 )
 
 
-@contextmanager
-def connect() -> Iterator[anthropic.Anthropic]:
-    """A client: of the API where a key is set, else of a server on this machine."""
-    if os.environ.get("ANTHROPIC_API_KEY"):
-        with anthropic.Anthropic() as client:
-            yield client
-    else:
-        print("ANTHROPIC_API_KEY is not set: a server on this machine answers instead.", file=sys.stderr)
-        with serve(CANNED) as server:
-            yield server.client()
-
-
 def main() -> None:
-    with connect() as client:
+    with connect(CANNED) as client:
         stream = stream_events(
             client,
             model="claude-sonnet-5-5",

@@ -1,35 +1,17 @@
 """Text into a `rich` console: as it is, without markup, highlighting or wrapping of its own."""
 
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import anthropic
+from _connect import connect
 from rich.console import Console
 
 from streamkit import stream_text
-from streamkit.testing import Reply, serve
 
 # Brackets would be read as markup, and numbers coloured, if the console were left to its habits.
-CANNED = Reply.text("Take [bold] steps: 3 at most. A list in Python is [1, 2, 3].", delay=0.005)
-
-
-@contextmanager
-def connect() -> Iterator[anthropic.Anthropic]:
-    """A client: of the API where a key is set, else of a server on this machine."""
-    if os.environ.get("ANTHROPIC_API_KEY"):
-        with anthropic.Anthropic() as client:
-            yield client
-    else:
-        print("ANTHROPIC_API_KEY is not set: a server on this machine answers instead.", file=sys.stderr)
-        with serve(CANNED) as server:
-            yield server.client()
+CANNED = "Take [bold] steps: 3 at most. A list in Python is [1, 2, 3]."
 
 
 def main() -> None:
     console = Console()
-    with connect() as client:
+    with connect(CANNED) as client:
         stream = stream_text(
             client,
             model="claude-sonnet-5-5",

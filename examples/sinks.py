@@ -1,27 +1,10 @@
 """Sinks: places that a reply goes to while it arrives, several at once."""
 
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import anthropic
+from _connect import connect
 
 from streamkit import BufferSink, CallbackSink, Sink, StdoutSink, StreamResult, UsageMeter, collect
-from streamkit.testing import Reply, serve
-
-
-@contextmanager
-def connect() -> Iterator[anthropic.Anthropic]:
-    """A client: of the API where a key is set, else of a server on this machine."""
-    if os.environ.get("ANTHROPIC_API_KEY"):
-        with anthropic.Anthropic() as client:
-            yield client
-    else:
-        print("ANTHROPIC_API_KEY is not set: a server on this machine answers instead.", file=sys.stderr)
-        with serve(Reply.text("A sink hears every piece once, in order.", delay=0.005), repeat=True) as server:
-            yield server.client()
 
 
 class LongestPiece(Sink):
@@ -42,7 +25,7 @@ class LongestPiece(Sink):
 def main() -> None:
     buffer, meter = BufferSink(), UsageMeter()
     arrivals: list[str] = []
-    with connect() as client:
+    with connect("A sink hears every piece once, in order.", repeat=True) as client:
         for _ in range(2):
             collect(
                 client,

@@ -1,32 +1,16 @@
 """The SDK's tool runner: it runs the tools between the turns, while every turn goes through the same sinks."""
 
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import anthropic
+from _connect import connect
 
 from streamkit import BufferSink, StdoutSink, UsageMeter, collect
-from streamkit.testing import Reply, serve
+from streamkit.testing import Reply
 
 CANNED = (
     Reply.tool_use("get_tide", {"harbour": "Brest"}, text="Let me look up Brest."),
     Reply.tool_use("get_tide", {"harbour": "Calais"}, text="And Calais."),
     Reply.text("High water is at 6.5 m in Brest and at 7.2 m in Calais."),
 )
-
-
-@contextmanager
-def connect() -> Iterator[anthropic.Anthropic]:
-    """A client: of the API where a key is set, else of a server on this machine."""
-    if os.environ.get("ANTHROPIC_API_KEY"):
-        with anthropic.Anthropic() as client:
-            yield client
-    else:
-        print("ANTHROPIC_API_KEY is not set: a server on this machine answers instead.", file=sys.stderr)
-        with serve(*CANNED) as server:
-            yield server.client()
 
 
 @anthropic.beta_tool
@@ -38,7 +22,7 @@ def get_tide(harbour: str) -> str:
 
 def main() -> None:
     last, meter = BufferSink(), UsageMeter()
-    with connect() as client:
+    with connect(*CANNED) as client:
         runner = client.beta.messages.tool_runner(
             model="claude-sonnet-5-5",
             max_tokens=300,

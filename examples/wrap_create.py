@@ -3,31 +3,13 @@
 The SDK refuses `max_tokens=64_000` without streaming, as so long an answer may outlast a silent connection.
 """
 
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import anthropic
+from _connect import connect
 
 from streamkit import StdoutSink, streamed
-from streamkit.testing import Reply, serve
-
-
-@contextmanager
-def connect() -> Iterator[anthropic.Anthropic]:
-    """A client: of the API where a key is set, else of a server on this machine."""
-    if os.environ.get("ANTHROPIC_API_KEY"):
-        with anthropic.Anthropic() as client:
-            yield client
-    else:
-        print("ANTHROPIC_API_KEY is not set: a server on this machine answers instead.", file=sys.stderr)
-        with serve(Reply.text("Tin, wax, feathers and a good deal of optimism.", delay=0.005)) as server:
-            yield server.client()
 
 
 def main() -> None:
-    with connect() as client:
+    with connect("Tin, wax, feathers and a good deal of optimism.") as client:
         # The one line that changes. StdoutSink is handed in as a class: each call gets a sink of its own.
         create = streamed(client.messages.create, sinks=StdoutSink)
 

@@ -18,8 +18,19 @@ from streamkit.testing import Reply, Server, serve
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 QUICKSTART = EXAMPLES / "quickstart.py"
+INTERRUPTIBLE = EXAMPLES / "interruptible.py"
+HELPER = "_connect"  # the module beside the examples that gives them their client
 NOTE = "ANTHROPIC_API_KEY is not set: a server on this machine answers instead.\n"
 PATIENCE = 60  # seconds after which a process counts as stuck
+POSIX_ONLY = pytest.mark.skipif(
+    sys.platform == "win32", reason="on Windows no process can send Ctrl-C to another as a signal"
+)
+# Runs a command with the default action of SIGINT. A background job inherits that it is ignored, and Python keeps that.
+WITH_SIGINT = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 PRINTED = {
     "chat_history": """\
@@ -85,9 +96,10 @@ def command(*args: object) -> list[str]:
     return [sys.executable, "-W", "default::ResourceWarning", *map(str, args)]
 
 
-def run(*args: object, **extra: str) -> subprocess.CompletedProcess[str]:
+def run(*args: object, cwd: Path | None = None, **extra: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603 - our own files
         command(*args),
+        cwd=cwd,
         env=environment(extra),
         capture_output=True,
         encoding="utf-8",
@@ -101,7 +113,7 @@ def with_key(server: Server) -> dict[str, str]:
 
 
 def test_every_example_is_tested() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {*PRINTED, "quickstart"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {*PRINTED, "quickstart", "interruptible", HELPER}
 
 
 @pytest.mark.parametrize("name", PRINTED)
@@ -113,16 +125,20 @@ def test_an_example_runs_without_a_key(name: str) -> None:
     assert done.stdout == PRINTED[name]
 
 
-def connecting(path: Path) -> str:
-    """How an example chooses its client, but for the replies that it brings along."""
-    found = re.search(r"^def connect\(.*?\n\n\n", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    assert found is not None
-    return re.sub(r"serve\(.*\) as", "serve(...) as", found[0])
+def test_only_the_helper_reads_the_key() -> None:
+    """So that one example stands for all in the tests that set a key."""
+    sources = {path.stem: path.read_text(encoding="utf-8") for path in EXAMPLES.glob("*.py")}
+    assert [name for name, source in sources.items() if "ANTHROPIC_API_KEY" in source] == [HELPER]
+    assert [name for name, source in sources.items() if "from _connect import" not in source] == [HELPER]
 
 
-def test_the_examples_choose_their_client_alike() -> None:
-    """So that one of them stands for all in the tests that set a key."""
-    assert len({connecting(EXAMPLES / f"{name}.py") for name in PRINTED if name != "async_many"}) == 1
+def test_the_quickstart_stays_short() -> None:
+    assert len(QUICKSTART.read_text(encoding="utf-8").splitlines()) <= 25
+
+
+def test_an_example_runs_from_any_folder(tmp_path: Path) -> None:
+    done = run(QUICKSTART, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, NOTE)
 
 
 @pytest.mark.slow
@@ -151,12 +167,7 @@ class TestQuickstart:
         assert (done.returncode, done.stderr) == (0, NOTE)
         answer, summary = done.stdout.split("\n\n")
         assert answer.startswith("A boat pushes water aside")
-        assert re.fullmatch(
-            r"usage: 10 input tokens, 72 output tokens\n"
-            r"first content: after \d+\.\d\d seconds\n"
-            r"verdict: complete \(end_turn\)\n",
-            summary,
-        )
+        assert summary == f"complete: 10 input tokens, {len(answer.split())} output tokens\n"
 
     @pytest.mark.slow
     def test_asks_the_api_where_there_is_a_key(self) -> None:
@@ -164,11 +175,72 @@ class TestQuickstart:
             done = run(QUICKSTART, "Why is", "the sky blue?", **with_key(server))
             assert server.requests[0].json["messages"] == [{"role": "user", "content": "Why is the sky blue?"}]
         assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout.startswith("Scattering.\n\nusage: 10 input tokens, 1 output tokens\n")
-        assert done.stdout.endswith("\nverdict: complete (end_turn)\n")
+        assert done.stdout == "Scattering.\n\ncomplete: 10 input tokens, 1 output tokens\n"
 
     @pytest.mark.parametrize(
-        ("reply", "verdict", "error"),
+        ("reply", "printed", "status"),
+        [
+            (Reply.text("Hello there.").cut(after_events=4), "Hello ", "disconnected"),
+            pytest.param(
+                Reply.http_error(401, message="no such key"), "", "failed: Error code: 401", marks=pytest.mark.slow
+            ),
+        ],
+        ids=["cut", "refused"],
+    )
+    def test_says_what_went_wrong(self, reply: Reply, printed: str, status: str) -> None:
+        with serve(reply) as server:
+            done = run(QUICKSTART, **with_key(server))
+        assert (done.returncode, done.stdout) == (1, printed)
+        assert re.fullmatch(rf"\n{status}.*\n", done.stderr)
+
+    @pytest.mark.slow
+    def test_flushes_each_piece(self) -> None:
+        # The server holds the rest back for good: what is seen here was written out at once.
+        with serve(Reply.text("Hello there.").stall(after_events=4)) as server:
+            with started(QUICKSTART, with_key(server)) as process:
+                read_until(process, "Hello ")
+
+    @POSIX_ONLY
+    def test_ctrl_c_keeps_what_arrived(self) -> None:
+        with serve(Reply.text("Hello there.").stall(after_events=4)) as server:
+            with started(QUICKSTART, with_key(server)) as process:
+                seen = read_until(process, "Hello ")
+                code, out, err = interrupt(process)
+        assert (code, seen + out, err) == (130, "Hello \n[interrupted: 6 characters kept, at least 1 tokens]\n", "")
+
+    @POSIX_ONLY
+    def test_ctrl_c_without_a_key(self) -> None:
+        with started(QUICKSTART) as process:
+            seen = read_until(process, "A boat ")
+            code, out, err = interrupt(process)
+        assert (code, err) == (130, NOTE)
+        assert re.fullmatch(r"A boat [^\n]*\n\[interrupted: \d+ characters kept, at least 1 tokens\]\n", seen + out)
+
+
+class TestInterruptible:
+    def test_runs_without_a_key(self) -> None:
+        done = run(INTERRUPTIBLE)
+        assert (done.returncode, done.stderr) == (0, NOTE)
+        answer, summary = done.stdout.split("\n\n")
+        assert answer.startswith("A boat pushes water aside")
+        assert re.fullmatch(
+            r"usage: 10 input tokens, 72 output tokens\n"
+            r"first content: after \d+\.\d\d seconds\n"
+            r"status: complete \(end_turn\)\n",
+            summary,
+        )
+
+    @pytest.mark.slow
+    def test_asks_the_api_where_there_is_a_key(self) -> None:
+        with serve(Reply.text("Scattering.")) as server:
+            done = run(INTERRUPTIBLE, "Why is", "the sky blue?", **with_key(server))
+            assert server.requests[0].json["messages"] == [{"role": "user", "content": "Why is the sky blue?"}]
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith("Scattering.\n\nusage: 10 input tokens, 1 output tokens\n")
+        assert done.stdout.endswith("\nstatus: complete (end_turn)\n")
+
+    @pytest.mark.parametrize(
+        ("reply", "status", "error"),
         [
             (Reply.text("Hello there.").cut(after_events=4), "disconnected (None)", "StreamTruncatedError"),
             pytest.param(
@@ -186,25 +258,20 @@ class TestQuickstart:
         ],
         ids=["cut", "error event", "refused"],
     )
-    def test_says_what_went_wrong(self, reply: Reply, verdict: str, error: str) -> None:
+    def test_says_what_went_wrong(self, reply: Reply, status: str, error: str) -> None:
         with serve(reply) as server:
-            done = run(QUICKSTART, **with_key(server))
+            done = run(INTERRUPTIBLE, **with_key(server))
         assert done.returncode == 1
-        assert done.stdout.splitlines()[-1] == f"verdict: {verdict}"
+        assert done.stdout.splitlines()[-1] == f"status: {status}"
         assert "at least " in done.stdout
         assert re.fullmatch(rf"\n{error}: .*\n", done.stderr)
 
-    @pytest.mark.slow
-    def test_flushes_each_piece(self) -> None:
-        # The server holds the rest back for good: what is seen here was written out at once.
-        with serve(Reply.text("Hello there.").stall(after_events=4)) as server, started(with_key(server)) as process:
-            read_until(process, "Hello ")
-
 
 @contextmanager
-def started(extra: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+def started(example: Path, extra: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    prefix = [] if sys.platform == "win32" else [sys.executable, "-c", WITH_SIGINT]
     process = subprocess.Popen(  # noqa: S603 - our own file
-        command(QUICKSTART), env=environment(extra), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*prefix, *command(example)], env=environment(extra), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     with process:
         try:
@@ -230,12 +297,12 @@ def interrupt(process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
     return process.returncode, out.decode(), err.decode()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there Ctrl-C is no signal that one process can send to another")
-class TestQuickstartAndCtrlC:
+@POSIX_ONLY
+class TestInterruptibleAndCtrlC:
     """The interpreter's own start, before the first line of the file, is out of its reach: each begins after that."""
 
     def test_during_the_imports(self) -> None:
-        with started() as process:
+        with started(INTERRUPTIBLE) as process:
             assert process.stderr is not None
             assert process.stderr.readline().decode() == NOTE  # the line before the imports
             assert interrupt(process) == (130, "\n[interrupted]\nusage: at least 0 output tokens\n", "")
@@ -244,7 +311,7 @@ class TestQuickstartAndCtrlC:
         "marker", ["A boat ", pytest.param("equals the weight", marks=pytest.mark.slow)], ids=["first words", "middle"]
     )
     def test_during_the_answer(self, marker: str) -> None:
-        with started() as process:
+        with started(INTERRUPTIBLE) as process:
             seen = read_until(process, marker)
             code, out, err = interrupt(process)
         assert (code, err) == (130, NOTE)
@@ -254,14 +321,15 @@ class TestQuickstartAndCtrlC:
         assert rest == "[interrupted]\nusage: at least 1 output tokens\n"
 
     def test_while_the_line_is_silent(self) -> None:
-        with serve(Reply.text("Hello there.").stall(after_events=4)) as server, started(with_key(server)) as process:
-            seen = read_until(process, "Hello ")
-            code, out, err = interrupt(process)
+        with serve(Reply.text("Hello there.").stall(after_events=4)) as server:
+            with started(INTERRUPTIBLE, with_key(server)) as process:
+                seen = read_until(process, "Hello ")
+                code, out, err = interrupt(process)
         assert (code, seen + out, err) == (130, "Hello \n[interrupted]\nusage: at least 1 output tokens\n", "")
 
     # Runs the example and sends its process SIGINT right after it wrote something that holds the word given.
     AT_A_WORD = """
-import runpy, signal, sys
+import pathlib, runpy, signal, sys
 
 class Output:
     def __init__(self, file, word):
@@ -276,19 +344,20 @@ class Output:
         self.file.flush()
 
 path, word = sys.argv[1:]
+sys.path.insert(0, str(pathlib.Path(path).parent))  # as `python path` does
 sys.stdout, sys.argv = Output(sys.stdout, word), [path]
 runpy.run_path(path, run_name="__main__")
 """
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("word", ["there", "usage: 10", "verdict"])
+    @pytest.mark.parametrize("word", ["there", "usage: 10", "status"])
     def test_at_any_line_of_what_it_writes(self, word: str) -> None:
         with serve(Reply.text("Hello there.")) as server:
-            done = run("-c", self.AT_A_WORD, QUICKSTART, word, **with_key(server))
+            done = run("-c", self.AT_A_WORD, INTERRUPTIBLE, word, **with_key(server))
         assert (done.returncode, done.stderr) == (130, "")
         whole = (
             "Hello there.\n\nusage: 10 input tokens, 2 output tokens\n"
-            "first content: after 0.00 seconds\nverdict: complete (end_turn)\n"
+            "first content: after 0.00 seconds\nstatus: complete (end_turn)\n"
         )
         written = re.sub(r"after \d+\.\d\d", "after 0.00", done.stdout)
         before, after = written.split("\n[interrupted]\n")

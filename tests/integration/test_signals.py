@@ -169,13 +169,13 @@ def test_ctrl_c_after_each_piece(script: Path, capsys: pytest.CaptureFixture[str
     _interrupt(script, range(1, len(PIECES) + 3), capsys)
 
 
-QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart.py"
+INTERRUPTIBLE = Path(__file__).parents[2] / "examples" / "interruptible.py"
 
 
-def quickstart_interrupted_after(url: str, size: int) -> bool:
+def example_interrupted_after(url: str, size: int) -> bool:
     """Start the example, and send it SIGINT when it has printed that many characters. Whether that was in time."""
     with subprocess.Popen(  # noqa: S603 - our own file
-        [sys.executable, str(QUICKSTART)],
+        [sys.executable, str(INTERRUPTIBLE)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**environment(), "ANTHROPIC_API_KEY": "test-key", "ANTHROPIC_BASE_URL": url},
@@ -193,7 +193,7 @@ def quickstart_interrupted_after(url: str, size: int) -> bool:
     output = (seen + rest).decode()
     assert errors == b""
     if process.returncode == 0:
-        assert output.endswith("verdict: complete (end_turn)\n")
+        assert output.endswith("status: complete (end_turn)\n")
         return False
     assert process.returncode == 130
     printed, last = output.split("\n[interrupted]\n")
@@ -206,13 +206,13 @@ def quickstart_interrupted_after(url: str, size: int) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
-def test_ctrl_c_in_the_quickstart(part: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_in_the_interruptible_example(part: int, capsys: pytest.CaptureFixture[str]) -> None:
     """At 56 moments spread over its answer, and over the lines that follow."""
     moments = [1 + round(step * (len(TEXT) + 60) / 55) for step in range(56)][part::4]
     with serve(REPLY, repeat=True) as server:
-        interrupted = sum(quickstart_interrupted_after(server.url, size) for size in moments)
+        interrupted = sum(example_interrupted_after(server.url, size) for size in moments)
     with capsys.disabled():
-        print(f"\nquickstart.py: {len(moments)} signals, {interrupted} before the end")
+        print(f"\ninterruptible.py: {len(moments)} signals, {interrupted} before the end")
     assert interrupted > len(moments) // 2
 
 
