@@ -1,0 +1,85 @@
+"""The checks that a change must pass: `uvx nox -s lint` runs one of them, `.ci/run` all, in the order of this file.
+
+What stands after `--` goes to pytest or the benchmark: `uvx nox -s coverage -- tests/core`.
+"""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.10.9"
+nox.options.default_venv_backend = "none"  # `uv run` keeps one environment up to date for all sessions
+nox.options.stop_on_first_error = True
+
+README = Path(__file__).with_name("README.md")
+# The tests that talk to the SDK most closely: what the wheel is tested with on other Pythons and SDKs.
+MATRIX_TESTS = ("tests/core", "tests/sdk", "tests/streams")
+
+
+def uv_run(session: nox.Session, *arguments: str) -> None:
+    """Run a command in the project's environment."""
+    session.run("uv", "run", "--quiet", *arguments)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check formatting and lint."""
+    uv_run(session, "--only-group", "lint", "ruff", "format", "--check", ".")
+    uv_run(session, "--only-group", "lint", "ruff", "check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types with mypy and pyright, and that every public name has one."""
+    uv_run(session, "--group", "typing", "mypy")
+    uv_run(session, "--group", "typing", "pyright")
+    uv_run(session, "--group", "typing", "pyright", "--verifytypes", "streamkit", "--ignoreexternal")
+
+
+@nox.session
+def readme(session: nox.Session) -> None:
+    """Run the tests by the README's own command, as it stands there."""
+    found = re.search(r"^python3 .*pytest$", README.read_text(encoding="utf-8"), re.MULTILINE)
+    if found is None:
+        session.error("the README has no command that runs the tests")
+    # The command is for a plain shell: without an environment chosen elsewhere, and with a python3 that has pip, which
+    # the environment of nox itself may lack.
+    path = os.environ["PATH"].split(os.pathsep)
+    if sys.prefix != sys.base_prefix:
+        path = [folder for folder in path if not Path(folder).is_relative_to(sys.prefix)]
+    env = {"UV_PROJECT_ENVIRONMENT": None, "PATH": os.pathsep.join(path)}
+    session.run("bash", "-c", f'{found[0]} "$@"', "pytest", *session.posargs, env=env)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Run the tests, and require that they cover every line and branch."""
+    goal = ("--cov=streamkit", "--cov-branch", "--cov-fail-under=100", "--cov-report=term-missing:skip-covered")
+    uv_run(session, "--group", "test", "pytest", *goal, *session.posargs)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """Run the long variants of the tests."""
+    uv_run(session, "--group", "test", "pytest", "-m", "slow", *session.posargs)
+
+
+@nox.session
+def benchmark(session: nox.Session) -> None:
+    """Measure the cost of an event. One of three runs has to reach the goals, as other programs blur the ratios."""
+    command = ("--group", "bench", "python", "tests/benchmarks/cpu_per_event.py", "--check", *session.posargs)
+    for _ in range(2):
+        try:
+            return uv_run(session, *command)
+        except nox.command.CommandFailed:
+            session.log("measuring again")
+    return uv_run(session, *command)
+
+
+@nox.session
+def matrix(session: nox.Session) -> None:
+    """Test the wheel on the oldest and the newest of the supported Pythons and SDKs."""
+    session.run("bash", "tests/matrix.sh", *(session.posargs or MATRIX_TESTS))
