@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,6 +86,7 @@ High water is at 6.5 m in Brest and at 7.2 m in Calais.
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("ANTHROPIC_")}
     env |= {"PYTHONIOENCODING": "utf-8", "COLUMNS": "80", "TERM": "dumb", "NO_PROXY": "127.0.0.1", **(extra or {})}
+    env.pop("PYTHONUNBUFFERED", None)  # it would hide that an example does not flush
     source = Path(streamkit.__file__).parents[1]
     if source.name == "src":  # not installed
         env["PYTHONPATH"] = str(source)
@@ -273,10 +275,13 @@ def started(example: Path, extra: Mapping[str, str] | None = None) -> Iterator[s
     process = subprocess.Popen(  # noqa: S603 - our own file
         [*prefix, *command(example)], env=environment(extra), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
+    stuck = threading.Timer(PATIENCE, process.kill)  # ends the output, and so a `read_until` that waits for more
+    stuck.start()
     with process:
         try:
             yield process
         finally:
+            stuck.cancel()
             process.kill()
 
 
