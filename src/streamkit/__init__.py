@@ -5,10 +5,10 @@ Four functions, each for sync and async sources alike: `stream_text`, `stream_ev
 """
 
 from ._api import collect, stream_events, stream_text, streamed
-from ._async import AsyncEventStream, AsyncTextStream
+from ._io.async_stream import AsyncEventStream, AsyncTextStream
+from ._io.sync_stream import EventStream, TextStream
 from ._params import BetaMessageParams, MessageParams, StreamOptions
 from ._result import InvalidToolInput, Status, StreamResult, Timing
-from ._sync import EventStream, TextStream
 from .errors import (
     StreamAPIError,
     StreamConnectionError,

@@ -12,7 +12,8 @@ from anthropic.types import Message, RawMessageStreamEvent
 from anthropic.types.beta import BetaMessage, BetaRawMessageStreamEvent
 from typing_extensions import Unpack
 
-from ._async import AsyncBaseStream, AsyncEventStream, AsyncTextStream
+from ._io.async_stream import AsyncBaseStream, AsyncEventStream, AsyncTextStream
+from ._io.sync_stream import EventStream, SyncStream, TextStream
 from ._options import Options
 from ._params import (
     AsyncBetaOpened,
@@ -30,8 +31,7 @@ from ._params import (
     SyncSource,
 )
 from ._result import StreamResult
-from ._source import Source, resolve, resolve_call
-from ._sync import EventStream, SyncStream, TextStream
+from ._sdk.sources import Source, resolve, resolve_call
 
 Choice: TypeAlias = Literal["raise", "return"]
 Created: TypeAlias = Message | BetaMessage

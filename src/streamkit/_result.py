@@ -13,7 +13,7 @@ from typing_extensions import TypeVar
 
 from ._history import LIMITS, acceptable
 from ._pickling import flatten, unflatten
-from .errors import StreamError, rebuild
+from .errors import StreamError
 
 Status: TypeAlias = Literal["streaming", "complete", "interrupted", "disconnected", "timed_out", "failed"]
 """How a stream stands: still `"streaming"`, or what ended it."""
@@ -160,40 +160,26 @@ class StreamResult(Generic[MessageT, OutputT]):
             parts.append(f"error={self.error!r}")
         return f"StreamResult({', '.join(parts)})"
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        error = self.error
-        if isinstance(error, StreamError) and getattr(error, "result", None) is self:
-            _, (kind, args, state, _), *_ = error.__reduce__()
-            return _rebuild_with_error, (self.__getstate__(), kind, args, state)
-        return restore, (self.__getstate__(), _picklable(error))
-
     def __getstate__(self) -> dict[str, Any]:
-        # All fields but the error, which may refer back to this result; those with the server's JSON in one flat list.
-        state = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "error"}
+        # What the server sent as JSON goes into one flat list, as it may be nested deeper than `pickle` can go.
+        state = {field.name: getattr(self, field.name) for field in fields(self)}
         uses, invalid = list(state.pop("tool_uses")), [list(item) for item in state.pop("invalid_tool_input")]
         json = [state.pop("message"), state.pop("usage"), state.pop("stop_details"), uses, invalid]
+        error = state["error"]
+        if not (isinstance(error, StreamError) and getattr(error, "result", None) is self):
+            state["error"] = _picklable(error)
         return {**state, "json": flatten(json)}
 
-
-def restore(state: dict[str, Any], error: BaseException | None) -> StreamResult[Any, Any]:
-    """A result from its pickled state."""
-    state = dict(state)
-    message, usage, stop_details, uses, invalid = unflatten(state.pop("json"))
-    return StreamResult(
-        **state,
-        message=message,
-        usage=usage,
-        stop_details=stop_details,
-        tool_uses=tuple(uses),
-        invalid_tool_input=tuple(InvalidToolInput(*item) for item in invalid),
-        error=error,
-    )
-
-
-def _rebuild_with_error(
-    result: dict[str, Any], kind: type[StreamError], args: tuple[Any, ...], state: list[Any]
-) -> StreamResult[Any, Any]:
-    return rebuild(kind, args, state, result).result
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        message, usage, stop_details, uses, invalid = unflatten(state["json"])
+        self.__dict__.update(
+            {name: value for name, value in state.items() if name != "json"},
+            message=message,
+            usage=usage,
+            stop_details=stop_details,
+            tool_uses=tuple(uses),
+            invalid_tool_input=tuple(InvalidToolInput(*item) for item in invalid),
+        )
 
 
 def _picklable(error: BaseException | None) -> BaseException | None:

@@ -7,6 +7,7 @@ written for the SDK catch it.
 
 from __future__ import annotations
 
+import copyreg
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -61,7 +62,7 @@ _RETRYABLE = frozenset(
     }
 )
 # These hold the request, and with it the API key: they stay out of every pickle.
-_NEVER_PICKLED = frozenset({"request", "response", "result"})
+_NEVER_PICKLED = frozenset({"request", "response"})
 
 
 class StreamError(anthropic.APIError):
@@ -84,9 +85,15 @@ class StreamError(anthropic.APIError):
             self.request = response.request
 
     def __reduce__(self) -> tuple[Any, ...]:
-        result = getattr(self, "result", None)
+        # Not by `__init__`, which differs between the kinds. `result` refers back to this error, which pickle can
+        # follow because it is in the state.
         state = {name: value for name, value in self.__dict__.items() if name not in _NEVER_PICKLED}
-        return rebuild, (type(self), self.args, flatten(state), None if result is None else result.__getstate__())
+        return copyreg.__newobj__, (type(self), *self.args), flatten(state)  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
+
+    def __setstate__(self, state: Any) -> None:
+        self.__dict__.update({"request": None, **unflatten(state)})
+        if isinstance(self, anthropic.APIStatusError):
+            self.__dict__["response"] = None
 
 
 class StreamConnectionError(StreamError, anthropic.APIConnectionError):
@@ -143,16 +150,3 @@ def dig(value: Any, *path: str) -> Any:
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     return value  # pyright: ignore[reportUnknownVariableType]
-
-
-def rebuild(kind: Any, args: tuple[Any, ...], state: list[Any], result: Any) -> StreamError:
-    error: StreamError = kind.__new__(kind)
-    error.args = args
-    error.__dict__.update({"request": None, **unflatten(state)})
-    if isinstance(error, anthropic.APIStatusError):
-        error.__dict__["response"] = None
-    if result is not None:
-        from ._result import restore  # noqa: PLC0415 - the result refers to its error, and the error to it
-
-        error.result = restore(result, error)
-    return error

@@ -17,7 +17,7 @@ import pytest
 
 import streamkit
 from streamkit import BufferSink, StreamTimeoutError
-from streamkit._models import event_maker
+from streamkit._sdk.models import event_maker
 from streamkit.testing import Reply, Server, serve
 from tests.conftest import PARAMS, STOP, client_for, closed, delta, ending, opened, run, settled, start, text
 

@@ -36,8 +36,7 @@ MIXED = Reply.blocks(
     {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {}},
 )
 HOME = Path(streamkit.__file__).parent
-TESTING = ("testing.py", "_server.py", "_replies.py", "_requests.py")
-OURS = {str(path) for path in HOME.rglob("*.py") if path.name not in TESTING}
+OURS = {str(path) for path in HOME.rglob("*.py") if path.parent.name != "testing"}
 
 
 class Log(Sink):
@@ -399,7 +398,7 @@ def run_once(  # noqa: PLR0917
     times = {len(sink.results) for sink in sinks}
     assert times in ({1}, {0}), f"sinks were finished {times} times"
     assert times == {1} or not began, "sinks were not finished"
-    assert not streamkit._sinks._in_use, "a sink is in use for ever"
+    assert not streamkit._core.dispatch._in_use, "a sink is in use for ever"
     if way.released and held:
         assert hit is not None, "the connection is in use after the block"
         assert hit.code.co_name in UNHOOKED, "the connection is in use after the block"
@@ -443,7 +442,7 @@ def every_point(way: Way, step: int) -> tuple[int, int, list[Outcome], list[str]
             except AssertionError as failed:
                 failures.append(f"{counting.points[at]}: {failed}".split("\n")[0])
                 client = sdk(server)
-                streamkit._sinks._in_use.clear()
+                streamkit._core.dispatch._in_use.clear()
         assert server.connections <= runs * len(way.replies)
     # What depends on the time runs or does not: the last points may not be reached.
     reached = [outcome for outcome in outcomes if outcome.hit is not None]
@@ -506,7 +505,7 @@ def test_a_finaliser_that_is_interrupted(kind: str, capsys: pytest.CaptureFixtur
             if reached and tracer.hit.code.co_name == "__del__" and active(client):  # before it could do anything
                 lost += 1
                 client = sdk(server)
-                streamkit._sinks._in_use.clear()
+                streamkit._core.dispatch._in_use.clear()
                 continue
             assert active(client) == [], tracer.hit
             assert [result.status for result in sink.results] == ["interrupted"], tracer.hit

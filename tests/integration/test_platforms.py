@@ -27,8 +27,8 @@ from streamkit import (
     StreamTimeoutError,
     StreamTruncatedError,
 )
-from streamkit._replies import _aws_message
 from streamkit.testing import Reply, serve
+from streamkit.testing._reply import _aws_message
 from tests.conftest import BETA, PARAMS, PLATFORMS, client_for, free, platform_for, run, settled
 
 pytestmark = pytest.mark.filterwarnings(

@@ -14,7 +14,7 @@ import pytest
 
 import streamkit
 from streamkit import StreamTimeoutError
-from streamkit._message import MessageBuilder
+from streamkit._core.message import MessageBuilder
 from streamkit.testing import Reply, serve
 from tests.conftest import (
     PARAMS,

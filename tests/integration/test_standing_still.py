@@ -119,7 +119,7 @@ def test_data_that_keeps_coming_does_not_keep_the_total_time_from_ending() -> No
     """Where all that is read is there already, the loop gets no turn to look at its timers."""
 
     async def events() -> Any:
-        from streamkit._models import event_maker
+        from streamkit._sdk.models import event_maker
         from tests.conftest import opened, start, text
 
         make = event_maker(False)

@@ -1,4 +1,4 @@
-"""`streamkit._async_wait`: waits that are ended from outside, without a stream."""
+"""`streamkit._io.async_wait`: waits that are ended from outside, without a stream."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 import anyio
 import pytest
 
-from streamkit._async_wait import ENDED, AsyncioWait, Leftover, LoopEnd, TrioWait
-from streamkit._source import _takes
-from streamkit._wake import NEVER, Waker
+from streamkit._io.async_wait import ENDED, AsyncioWait, Leftover, LoopEnd, TrioWait
+from streamkit._io.interrupt import NEVER, Waker
+from streamkit._sdk.sources import _takes
 
 
 def test_a_value_is_handed_on() -> None:

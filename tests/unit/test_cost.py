@@ -12,9 +12,9 @@ import pytest
 
 import streamkit
 from streamkit import Sink
+from streamkit._io.sync_stream import EventStream, TextStream
 from streamkit._options import Options
-from streamkit._source import Source
-from streamkit._sync import EventStream, TextStream
+from streamkit._sdk.sources import Source
 from tests.conftest import STOP, closed, delta, ending, opened, sse, start, text, tool, tool_input
 
 OURS = str(Path(streamkit.__file__).parent)

@@ -29,10 +29,10 @@ from streamkit import (
     StreamTruncatedError,
     collect,
 )
+from streamkit._core.sse import EventDecoder
+from streamkit._io.sync_stream import TextStream
 from streamkit._options import Options
-from streamkit._source import Source
-from streamkit._sync import TextStream
-from streamkit._wire import EventDecoder
+from streamkit._sdk.sources import Source
 from streamkit.testing import Reply, serve
 from tests.conftest import BETA, FIXTURES, PARAMS, async_sdk, ending, opened, sdk, sse, start, text
 

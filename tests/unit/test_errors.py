@@ -19,7 +19,7 @@ from streamkit import (
     StreamTruncatedError,
     collect,
 )
-from streamkit._failures import api_error
+from streamkit._sdk.failures import api_error
 from streamkit.testing import Reply, serve
 from tests.conftest import PARAMS, sdk
 

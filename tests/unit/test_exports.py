@@ -59,7 +59,7 @@ def test_the_functions_the_contract_names() -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_imports(path: Path) -> None:
     allowed = {"anthropic", "anyio", "jiter", "pydantic", "typing_extensions", "streamkit", "rich"}
-    if path.name == "_async_wait.py":
+    if path.name == "async_wait.py":
         allowed |= {"trio"}  # below a running loop of trio
     for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""`streamkit._message`: event dicts to text, blocks and usage."""
+"""`streamkit._core.message`: event dicts to text, blocks and usage."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamkit._message import MessageBuilder, TextBuffer, _stopped_at
-from streamkit._wire import EventDecoder, WireError
+from streamkit._core.message import MessageBuilder, TextBuffer, _stopped_at
+from streamkit._core.sse import EventDecoder, WireError
 from tests.conftest import BETA, PING, STOP, closed, delta, ending, opened, start, text, tool, tool_input
 
 
@@ -127,7 +127,7 @@ def at_each_step(run: Callable[[], Any], name: str, inside: Callable[[], None], 
 
     def trace(frame: Any, what: str, argument: object) -> Any:
         nonlocal count
-        if frame.f_code.co_name != name or frame.f_globals["__name__"] != "streamkit._message":
+        if frame.f_code.co_name != name or frame.f_globals["__name__"] != "streamkit._core.message":
             return None
         frame.f_trace_opcodes = True
         if what == "opcode":
@@ -513,7 +513,7 @@ def lines(*events: dict[str, Any]) -> int:
 
     def trace(frame: Any, what: str, argument: object) -> Any:
         nonlocal count
-        if frame.f_globals["__name__"] != "streamkit._message":
+        if frame.f_globals["__name__"] != "streamkit._core.message":
             return None
         count += what == "line"
         return trace

@@ -20,7 +20,7 @@ from streamkit import (
     collect,
     stream_text,
 )
-from streamkit._sinks import SinkSet
+from streamkit._core.dispatch import SinkSet
 from streamkit.testing import Reply, check_sink, serve
 from tests.conftest import PARAMS, STOP, closed, delta, ending, opened, sdk, start, text
 

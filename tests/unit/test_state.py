@@ -1,4 +1,4 @@
-"""`streamkit._state`: what no peer brings about at will."""
+"""`streamkit._core.state`: what no peer brings about at will."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from streamkit import StreamTimeoutError
-from streamkit._message import MessageBuilder
+from streamkit._core.message import MessageBuilder
+from streamkit._core.state import StreamState
 from streamkit._options import Options
-from streamkit._response import Reading
-from streamkit._source import Source
-from streamkit._state import StreamState
+from streamkit._sdk.response import Reading
+from streamkit._sdk.sources import Source
 from tests.conftest import closed, start, tool, tool_input
 
 

@@ -1,4 +1,4 @@
-"""`streamkit._wake`: ending a stream from outside, without one."""
+"""`streamkit._io.interrupt`: ending a stream from outside, without one."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from typing import Any
 import anthropic
 import pytest
 
-from streamkit import _wake
-from streamkit._request import AbandonableTimeout, Request, RequestAbandoned
-from streamkit._wake import LATE, NEVER, Waker, end_read, wait
+from streamkit._io import clock as clocks
+from streamkit._io.interrupt import LATE, NEVER, Waker, end_read, wait
+from streamkit._io.request import Request
+from streamkit._sdk.abandonable_timeout import AbandonableTimeout, RequestAbandoned
 
 
 def response(sock: Any, version: bytes = b"HTTP/1.1", **extensions: Any) -> Any:
@@ -89,13 +90,13 @@ def test_an_interrupt_leaves_no_lock_behind(monkeypatch: pytest.MonkeyPatch) -> 
     def refused(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("can't start new thread")
 
-    clock = _wake._Clock()
+    clock = clocks._Clock()
     monkeypatch.setattr(threading, "Thread", refused)
     with pytest.raises(RuntimeError, match="can't start"):
         clock.watch(waker)
     monkeypatch.undo()
     assert free(clock._starting)
-    monkeypatch.setattr(_wake._Clock, "_keep_time", lambda _: None)
+    monkeypatch.setattr(clocks._Clock, "_keep_time", lambda _: None)
     clock.watch(waker)
     assert clock._thread is not None, "the next stream starts it"
     clock._thread.join(20)
@@ -218,9 +219,9 @@ def test_a_clock_thread_that_overslept_looks_twice(monkeypatch: pytest.MonkeyPat
         if len(looks) == 5:
             raise EnoughError
 
-    monkeypatch.setattr(_wake.time, "monotonic", lambda: now)
-    monkeypatch.setattr(_wake.time, "sleep", sleep)
-    clock = _wake._Clock()
+    monkeypatch.setattr(clocks.time, "monotonic", lambda: now)
+    monkeypatch.setattr(clocks.time, "sleep", sleep)
+    clock = clocks._Clock()
     clock._new.put(waker)
     with pytest.raises(EnoughError):
         clock._keep_time()
@@ -229,14 +230,14 @@ def test_a_clock_thread_that_overslept_looks_twice(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_child_of_a_fork_watches_nothing_of_its_parent_s() -> None:
-    before, waker = _wake._clock, Waker()
+    before, waker = clocks._clock, Waker()
     try:
         before._new.put(waker)
-        _wake._restart_clock()
-        assert _wake._clock is not before
-        assert _wake._clock._new.empty()
+        clocks._restart_clock()
+        assert clocks._clock is not before
+        assert clocks._clock._new.empty()
     finally:
-        _wake._clock = before
+        clocks._clock = before
         waker.retire()
     with waker.lock:
         held = waker.lock

@@ -1,4 +1,4 @@
-"""`streamkit._wire`: bytes to event dicts, whatever the chunks."""
+"""`streamkit._core.sse`: bytes to event dicts, whatever the chunks."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from streamkit import _wire
-from streamkit._message import text_delta
-from streamkit._wire import EventDecoder, WireError
+from streamkit._core import sse as core_sse
+from streamkit._core.message import text_delta
+from streamkit._core.sse import EventDecoder, WireError
 from tests.conftest import FIXTURES, PING, sse, text
 
 Events = list[dict[str, Any]]
@@ -363,19 +363,19 @@ def test_after_the_end_there_is_nothing_more() -> None:
 
 
 def test_the_largest_event(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_wire, "MAX_EVENT_BYTES", 100)
+    monkeypatch.setattr(core_sse, "MAX_EVENT_BYTES", 100)
     just = b"data: {}" + b" " * 90  # 98 bytes, 100 with its blank line
     assert whole(just + b"\n\n") == [{"type": ""}]
     assert len(whole(sse(PING) * 50)) == 50, "a limit for one event, not for the body"
     _, wrong = decode(single(just + b"   " + b"\n\n"))
     assert wrong == "an event is larger than 100 bytes"
-    monkeypatch.setattr(_wire, "MAX_EVENT_BYTES", 200)
+    monkeypatch.setattr(core_sse, "MAX_EVENT_BYTES", 200)
     events, wrong = decode([sse(text("a")), sse(text("b")), sse(text("c" * 200))])
     assert (len(events), wrong) == (2, "an event is larger than 200 bytes")
 
 
 def test_a_body_without_a_line_end_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_wire, "MAX_EVENT_BYTES", 1000)
+    monkeypatch.setattr(core_sse, "MAX_EVENT_BYTES", 1000)
     decoder = EventDecoder()
     for _ in range(10):
         decoder.feed(b"x" * 100)
@@ -384,7 +384,7 @@ def test_a_body_without_a_line_end_does_not_fill_the_memory(monkeypatch: pytest.
 
 
 def test_the_largest_event_is_the_same_in_any_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_wire, "MAX_EVENT_BYTES", 100)
+    monkeypatch.setattr(core_sse, "MAX_EVENT_BYTES", 100)
     body = b"data: {}" + b" " * 200 + b"\n\n"
     byte_by_byte = decode(single(body))
     assert decode([body]) == byte_by_byte
@@ -482,7 +482,7 @@ def test_the_limit_is_the_same_on_the_short_way(over: int, monkeypatch: pytest.M
     decoder = EventDecoder()
     decoder.feed(head + b'x"}' + end)
     decoder.parse(decoder.waiting.popleft())
-    monkeypatch.setattr(_wire, "MAX_EVENT_BYTES", 500)
+    monkeypatch.setattr(core_sse, "MAX_EVENT_BYTES", 500)
     size = 500 + over - len(head) - len(b'"}' + end)
     text = decoder.text_of(head + b"x" * size + b'"}' + end)
     assert (text is None) == bool(over)

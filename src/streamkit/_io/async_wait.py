@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 
-from ._wake import LATE, NEVER, Reason, Waker, end_span
+from .interrupt import LATE, NEVER, Reason, Waker, end_span
 
 ENDED = object()  # not `None`, which a broken server may send as an event
 _COUNTS_CANCELLATIONS = sys.version_info >= (3, 11)

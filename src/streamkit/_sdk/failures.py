@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import anthropic
 
-from ._wire import WireError
-from .errors import (
+from streamkit._core.sse import WireError
+from streamkit.errors import (
     StreamAPIError,
     StreamConnectionError,
     StreamError,
@@ -22,7 +22,7 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from ._response import Reading
+    from .response import Reading
 
 # Pauses before a request is sent again, in seconds: doubled each time, as the SDK does between its own retries.
 _FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_ASKED = 0.5, 8.0, 60.0

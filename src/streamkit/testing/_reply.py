@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 
-from .errors import dig
+from streamkit.errors import dig
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

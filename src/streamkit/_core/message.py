@@ -10,8 +10,9 @@ from typing import Any
 
 import jiter
 
-from ._history import LIMITS
-from ._wire import WireError, parse_json
+from streamkit._history import LIMITS
+
+from .sse import WireError, parse_json
 
 # Blocks whose input arrives as pieces of JSON.
 _TOOL_USES = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, get_args
 from anthropic.lib import streaming as sdk
 from anthropic.types.beta import BetaRawMessageStreamEvent
 
-from ._models import SDKEvents, as_dict, event_maker
-from ._wake import observer_of
-from ._wire import EventDecoder
+from streamkit._core.sse import EventDecoder
+
+from .models import SDKEvents, as_dict, event_maker
 
 if TYPE_CHECKING:
-    from ._source import Source
+    from .sources import Source
 
 _BETA_HELPER_STREAMS = (sdk.BetaMessageStream, sdk.BetaAsyncMessageStream)
 HELPER_STREAMS = (sdk.MessageStream, sdk.AsyncMessageStream, *_BETA_HELPER_STREAMS)
@@ -118,6 +118,11 @@ def _body(response: Any, source: Source) -> Any:
         return response.aiter_bytes() if source.is_async else response.iter_bytes()
     response.is_stream_consumed = True  # as those layers say
     return stream.__aiter__() if source.is_async else iter(stream)
+
+
+def observer_of(response: Any) -> Any:
+    """What the SDK traces the response with; `None` where nothing does."""
+    return getattr(getattr(response, "stream", None), "stream_observer", None)
 
 
 def is_buffered(response: Any) -> bool:

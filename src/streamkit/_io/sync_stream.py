@@ -16,16 +16,18 @@ from typing import Any, Generic
 from anthropic.types import RawMessageStreamEvent
 from typing_extensions import Self, TypeVar
 
-from ._failures import pause_before_retry
-from ._lifetime import ended, opened
-from ._options import Options
-from ._request import Request
-from ._response import Reading
-from ._result import MessageT, OutputT, Status, StreamResult
-from ._sinks import FINISHED
-from ._source import Source
-from ._stream import AT_EXIT, DROPPED, READ_ON, TWO_READERS, BaseStream, thrown
-from ._wake import NEVER, end_read, no_longer_than, wait, watch
+from streamkit._core.dispatch import FINISHED
+from streamkit._options import Options
+from streamkit._result import MessageT, OutputT, Status, StreamResult
+from streamkit._sdk.failures import pause_before_retry
+from streamkit._sdk.response import Reading
+from streamkit._sdk.sources import Source
+
+from .base import AT_EXIT, DROPPED, READ_ON, TWO_READERS, BaseStream, thrown
+from .clock import watch
+from .interrupt import NEVER, end_read, no_longer_than, wait
+from .lifetime import ended, opened
+from .request import Request
 
 ItemT = TypeVar("ItemT")
 EventT = TypeVar("EventT", default=RawMessageStreamEvent)

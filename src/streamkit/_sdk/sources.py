@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 import anthropic
 from anthropic.lib import streaming as sdk
 
-from ._request import AbandonableTimeout
-from ._response import HELPER_STREAMS, is_buffered
+from .abandonable_timeout import AbandonableTimeout
+from .response import HELPER_STREAMS, is_buffered
 
 _MANAGERS = (sdk.MessageStreamManager, sdk.BetaMessageStreamManager)
 _ASYNC_MANAGERS = (sdk.AsyncMessageStreamManager, sdk.BetaAsyncMessageStreamManager)

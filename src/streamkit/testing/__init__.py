@@ -16,10 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from streamkit._replies import Reply
-from streamkit._requests import Request
-from streamkit._server import Server, serve
 from streamkit.sinks import AsyncSink, Sink
+
+from ._reply import Reply
+from ._request import Request
+from ._server import Server, serve
 
 if TYPE_CHECKING:
     from streamkit.sinks import AsyncSink, Sink, SinkOrFactory

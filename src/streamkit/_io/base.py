@@ -10,11 +10,11 @@ from typing import Any, Generic
 import jiter
 from anthropic.types import Usage
 
-from ._models import make_message, make_usage
-from ._options import Options
-from ._result import MessageT, OutputT, Status, StreamResult
-from ._source import Source
-from ._state import StreamState
+from streamkit._core.state import StreamState
+from streamkit._options import Options
+from streamkit._result import MessageT, OutputT, Status, StreamResult
+from streamkit._sdk.models import make_message, make_usage
+from streamkit._sdk.sources import Source
 
 
 class BaseStream(Generic[MessageT, OutputT]):

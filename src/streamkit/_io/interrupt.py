@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 import time
@@ -11,10 +10,11 @@ from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import Any, Literal, TypeAlias
 
+from streamkit._sdk.response import observer_of
+
 Reason: TypeAlias = Literal["cancel", "idle", "total"]
 NEVER = float("inf")
 LATE = 0.1  # seconds; a deadline noticed later than this was missed because the process or the loop stood still
-_TICK = 0.05  # seconds between two looks at the deadlines
 _LONGEST_WAIT = 1.0  # seconds; Windows delivers Ctrl-C only between two waits
 
 
@@ -156,11 +156,6 @@ def _socket(response: Any) -> Any:
     return None if get_extra_info is None else get_extra_info("socket")
 
 
-def observer_of(response: Any) -> Any:
-    """What the SDK traces the response with; `None` where nothing does."""
-    return getattr(getattr(response, "stream", None), "stream_observer", None)
-
-
 def end_span(response: Any, reason: Reason) -> None:
     """Tell a tracer why the response ends, before the reader meets what looks like another error."""
     observer = observer_of(response)
@@ -168,57 +163,3 @@ def end_span(response: Any, reason: Reason) -> None:
         observer.end("closed")
     elif observer is not None:
         observer.end("failed", TimeoutError(f"{reason}_timeout"))
-
-
-class _Clock:
-    """One daemon thread that watches the deadlines of all sync streams. It starts with the first of them."""
-
-    def __init__(self) -> None:
-        self._new: SimpleQueue[Waker] = SimpleQueue()
-        self._starting = threading.RLock()  # reentrant: a signal handler may open a stream
-        self._thread: threading.Thread | None = None
-
-    def watch(self, waker: Waker) -> None:
-        self._new.put(waker)
-        with self._starting:
-            if self._thread is None:
-                thread = threading.Thread(target=self._keep_time, name="streamkit-clock", daemon=True)
-                thread.start()
-                self._thread = thread
-
-    def _keep_time(self) -> None:
-        watched: set[Waker] = set()
-        looked = NEVER
-        while True:
-            if not watched:
-                watched.add(self._new.get())
-                looked = time.monotonic()
-            while not self._new.empty():
-                watched.add(self._new.get())
-            now = time.monotonic()
-            late = now - looked > _TICK + LATE
-            looked = now
-            for waker in tuple(watched):
-                if waker.over:
-                    watched.discard(waker)
-                else:
-                    waker.look(now, late=late)
-            time.sleep(_TICK)
-
-
-_clock = _Clock()
-
-
-def watch(waker: Waker) -> None:
-    """Watch the deadlines of a waker, from one daemon thread for all streams of this process."""
-    _clock.watch(waker)
-
-
-def _restart_clock() -> None:
-    global _clock  # noqa: PLW0603 - one thread for the whole process
-    _clock = _Clock()
-
-
-# The child of a fork has no clock thread, and watches nothing of its parent's.
-if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no fork
-    os.register_at_fork(after_in_child=_restart_clock)

@@ -12,8 +12,8 @@ import pydantic
 from anthropic.types import Message, RawMessageStreamEvent, Usage
 from anthropic.types.beta import BetaMessage, BetaRawMessageStreamEvent, BetaUsage
 
-from ._message import text_delta
-from ._wire import WireError
+from streamkit._core.message import text_delta
+from streamkit._core.sse import WireError
 
 # What a helper stream adds to the API's own events.
 _DERIVED = frozenset({"text", "citation", "thinking", "signature", "input_json", "compaction"})

@@ -13,18 +13,19 @@ from typing import Any, Literal
 
 import anthropic
 
-from ._failures import api_error, explain, is_interruption, raised_elsewhere, timed_out, truncated
-from ._message import MessageBuilder, text_delta
-from ._models import make_message, make_usage
-from ._options import Options
-from ._output import parse_output
-from ._response import Reading
-from ._result import InvalidToolInput, Status, StreamResult, Timing
-from ._sinks import SinkSet
-from ._source import Source
-from ._wake import NEVER, Waker
-from ._wire import WireError
-from .errors import StreamError
+from streamkit._io.interrupt import NEVER, Waker
+from streamkit._options import Options
+from streamkit._output import parse_output
+from streamkit._result import InvalidToolInput, Status, StreamResult, Timing
+from streamkit._sdk.failures import api_error, explain, is_interruption, raised_elsewhere, timed_out, truncated
+from streamkit._sdk.models import make_message, make_usage
+from streamkit._sdk.response import Reading
+from streamkit._sdk.sources import Source
+from streamkit.errors import StreamError
+
+from .dispatch import SinkSet
+from .message import MessageBuilder, text_delta
+from .sse import WireError
 
 _CONTENT = frozenset({"content_block_delta", "content_block_start", "content_block_stop"})
 

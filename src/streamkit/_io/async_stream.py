@@ -19,16 +19,17 @@ import anyio
 from anthropic.types import RawMessageStreamEvent
 from typing_extensions import Self, TypeVar
 
-from ._async_wait import ENDED, AsyncioWait, Leftover, LoopEnd, TrioWait
-from ._failures import pause_before_retry
-from ._lifetime import ended, opened
-from ._options import Options
-from ._response import Reading
-from ._result import MessageT, OutputT, Status, StreamResult
-from ._sinks import FINISHED
-from ._source import Source
-from ._stream import AT_EXIT, DROPPED, READ_ON, TWO_READERS, BaseStream, thrown
-from ._wake import NEVER, end_read, reachable
+from streamkit._core.dispatch import FINISHED
+from streamkit._options import Options
+from streamkit._result import MessageT, OutputT, Status, StreamResult
+from streamkit._sdk.failures import pause_before_retry
+from streamkit._sdk.response import Reading
+from streamkit._sdk.sources import Source
+
+from .async_wait import ENDED, AsyncioWait, Leftover, LoopEnd, TrioWait
+from .base import AT_EXIT, DROPPED, READ_ON, TWO_READERS, BaseStream, thrown
+from .interrupt import NEVER, end_read, reachable
+from .lifetime import ended, opened
 
 ItemT = TypeVar("ItemT")
 EventT = TypeVar("EventT", default=RawMessageStreamEvent)

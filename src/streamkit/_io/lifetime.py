@@ -9,7 +9,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._stream import BaseStream
+    from .base import BaseStream
 
 _open: weakref.WeakSet[BaseStream[Any, Any]] = weakref.WeakSet()
 _inherited: list[object] = []

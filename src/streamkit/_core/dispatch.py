@@ -10,10 +10,10 @@ from itertools import chain, repeat
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
-from .sinks import AsyncSink, Sink, SinkOrFactory
+from streamkit.sinks import AsyncSink, Sink, SinkOrFactory
 
 if TYPE_CHECKING:
-    from ._result import StreamResult
+    from streamkit._result import StreamResult
 
 
 class SinkSet:

@@ -13,7 +13,7 @@ from typing import Any
 
 from jiter import from_json
 
-from .errors import dig
+from streamkit.errors import dig
 
 MAX_EVENT_BYTES = 15 * 2**20
 """The largest event that is accepted, in bytes. A body without line ends must not fill the memory."""

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ._replies import Reply, framed, unstreamed
-from ._requests import Request, RequestError, read_request
+from ._reply import Reply, framed, unstreamed
+from ._request import Request, RequestError, read_request
 
 if sys.platform == "linux":
     import fcntl
