@@ -14,7 +14,7 @@ from anthropic.types.beta import BetaCompactionBlockParam, BetaContentBlock, Bet
 from typing_extensions import get_type_hints, is_typeddict
 
 from streamkit import StreamResult, Timing
-from tests.request_types import complaints, keys_of
+from tests.support.request_types import complaints, keys_of
 
 
 def members(hint: Any) -> Iterator[Any]:

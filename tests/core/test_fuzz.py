@@ -24,8 +24,8 @@ from streamkit import (
 )
 from streamkit.testing import Reply, serve
 from tests.conftest import BETA, FIXTURES, PARAMS, sdk, sse
-from tests.unit.test_cuts import events_of, play
-from tests.unit.test_wire import decode
+from tests.core.test_cuts import events_of, play
+from tests.core.test_sse import decode
 
 pytestmark = pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 

@@ -16,7 +16,7 @@ import streamkit
 from streamkit import Sink, StreamResult
 from streamkit.testing import Reply, serve
 from tests.conftest import PARAMS, free, sdk
-from tests.integration.test_interrupts import Tracer, abandoned, active
+from tests.robustness.test_interrupts import Tracer, abandoned, active
 
 if sys.platform == "win32":
     pytest.skip("signals of POSIX", allow_module_level=True)

@@ -14,8 +14,8 @@ from anthropic.types.beta import BetaMessage
 
 from streamkit import StreamResult
 from tests.conftest import BETA, RECORDED, STOP, closed, delta, ending, opened, sse, start, text, tool, tool_input
-from tests.request_types import complaints
-from tests.unit.test_cuts import events_of, play, whole
+from tests.support.request_types import complaints
+from tests.core.test_cuts import events_of, play, whole
 
 THINKING = ("thinking", "redacted_thinking")
 LIMITS = ("max_tokens", "model_context_window_exceeded")
