@@ -22,9 +22,10 @@ from anthropic.types.beta import (
 import streamkit
 from streamkit import StreamAPIError, StreamConnectionError, StreamTruncatedError
 from streamkit.testing import Reply, serve
-from tests.conftest import PARAMS, STOP, client_for, closed, ending, free, opened, run, sdk, start, text
+from tests.support.clients import OLD_SDK, PARAMS, assert_no_connection_in_use, client_for, sdk_client
+from tests.support.events import MESSAGE_STOP, block_start, block_stop, message_delta, message_start, text_delta
+from tests.support.harness import awaited, items_of, read_all, run
 
-OLD = anthropic.__version__.startswith("0.")
 MODES = ["sync", "asyncio"]
 PLACE = {"cited_text": "Tides", "document_index": 0, "document_title": None, "file_id": None}
 
@@ -233,13 +234,20 @@ FIRST_USAGE = {
 
 def last(stop_reason: str = "end_turn") -> dict[str, Any]:
     """A `message_delta` with every field that one can have."""
-    event = ending(stop_reason, **LAST_USAGE)
+    event = message_delta(stop_reason, **LAST_USAGE)
     return {**event, "delta": {**event["delta"], **LAST_DELTA}, **LAST_FIELDS}
 
 
 REDEEMED = {**last(), "usage": {**LAST_USAGE, "fallback_credit": {"status": {"type": "redeemed"}}, "output_tokens": 9}}
 FIELDS = Reply.events(
-    start(usage=FIRST_USAGE, **FIRST), opened(), text("Hi."), closed(), ending(None, 2), REDEEMED, last(), STOP
+    message_start(usage=FIRST_USAGE, **FIRST),
+    block_start(),
+    text_delta("Hi."),
+    block_stop(),
+    message_delta(None, 2),
+    REDEEMED,
+    last(),
+    MESSAGE_STOP,
 )
 REPLIES = {"message fields": FIELDS, **{kind: Reply.blocks(*blocks) for kind, blocks in BLOCKS.items()}}
 
@@ -292,7 +300,7 @@ def members(union: Any) -> dict[str, Any]:
 UNIONS = (BetaRawMessageStreamEvent, BetaRawContentBlockDelta, BetaContentBlock, BetaMessage)
 
 
-@pytest.mark.skipif(OLD, reason="the tables are those of newer SDKs, which know all that older ones do")
+@pytest.mark.skipif(OLD_SDK, reason="the tables are those of newer SDKs, which know all that older ones do")
 class TestNothingNewIsMissed:
     """A type or field that a new SDK brings has to be added to the tables above, or left out with a reason."""
 
@@ -331,7 +339,7 @@ def plain(value: Any) -> Any:
     """A message as JSON, as it can be compared in this SDK."""
     if isinstance(value, pydantic.BaseModel):
         value = value.to_dict(mode="json", warnings=False)
-    if not OLD:
+    if not OLD_SDK:
         return value
     if isinstance(value, list):
         return [plain(item) for item in value]
@@ -347,18 +355,6 @@ async def by_sdk(mode: str, resource: Any, **params: Any) -> tuple[Any, list[Any
             return plain(helper.get_final_message()), list(raw)
     async with resource.stream(**params) as helper, await resource.create(**params, stream=True) as raw:
         return plain(await helper.get_final_message()), [event async for event in raw]
-
-
-async def read(mode: str, stream: Any) -> list[Any]:
-    if mode == "sync":
-        with stream:
-            return list(stream)
-    async with stream:
-        return [item async for item in stream]
-
-
-async def given(mode: str, value: Any) -> Any:
-    return value if mode == "sync" else await value
 
 
 def old_sdk_lacks(kind: str) -> bool:
@@ -377,15 +373,15 @@ def test_the_message_and_the_events_are_those_of_the_sdk(mode: str, kind: str) -
                 resource = client.beta.messages
                 message, events = await by_sdk(mode, resource, **PARAMS)
                 text, ours = streamkit.stream_text(resource, **PARAMS), streamkit.stream_events(resource, **PARAMS)
-                pieces = await read(mode, text)
-                assert await read(mode, ours) == events
-                collected = await given(mode, streamkit.collect(resource, **PARAMS))
+                pieces = await read_all(text)
+                assert await read_all(ours) == events
+                collected = await awaited(streamkit.collect(resource, **PARAMS))
                 for result in (text.result, ours.result, collected):
                     assert plain(result.message) == message
                     assert type(result.message) is BetaMessage
                     assert (result.ok, result.text) == (True, "".join(pieces))
                     assert plain(result.usage) == message["usage"]
-                whole = await given(mode, streamkit.streamed(resource.create)(**PARAMS))
+                whole = await awaited(streamkit.streamed(resource.create)(**PARAMS))
                 assert plain(whole) == message
                 # The other way in, by the SDK's own iterator.
                 if mode == "sync":
@@ -400,10 +396,10 @@ def test_the_message_and_the_events_are_those_of_the_sdk(mode: str, kind: str) -
 
 def test_every_field_reaches_the_result() -> None:
     with serve(FIELDS) as server:
-        result = streamkit.collect(sdk(server).beta.messages, **PARAMS)
+        result = streamkit.collect(sdk_client(server).beta.messages, **PARAMS)
     message = result.message.to_dict(mode="json", warnings=False)
     usage = result.usage.to_dict(mode="json", warnings=False)
-    if OLD:  # adds what it has a field for and did not come
+    if OLD_SDK:  # adds what it has a field for and did not come
         usage["iterations"] = [{k: v for k, v in entry.items() if v is not None} for entry in usage["iterations"]]
     assert {name: message[name] for name in LAST_FIELDS} == LAST_FIELDS
     assert {name: message[name] for name in LAST_DELTA} == LAST_DELTA
@@ -420,7 +416,7 @@ ALL = Reply.blocks(*(blocks[-1] for kind, blocks in BLOCKS.items() if not old_sd
 def test_cut_anywhere_the_message_is_as_far_as_the_sdk_has_it(way: str) -> None:
     counts = range(3, len(ALL.frames))  # from the first block on, up to the `message_delta`
     with serve(*(ALL.cut(after_events=count) for count in counts for _ in range(2))) as server:
-        resource = sdk(server).beta.messages
+        resource = sdk_client(server).beta.messages
         for count in counts:
             with resource.stream(**PARAMS) as helper:
                 message = plain(helper.get_final_message())  # the SDK says nothing of the rest
@@ -448,16 +444,16 @@ def test_other_endings(mode: str) -> None:
                 results = []
                 for _ in range(2):
                     found = streamkit.collect(client.beta.messages, on_error="return", **PARAMS)
-                    results.append(await given(mode, found))
+                    results.append(await awaited(found))
                 stream = streamkit.stream_text(client.beta.messages, **PARAMS)
                 if mode == "sync":
                     with stream:
                         assert next(stream) == "One "
-                    free(client)
+                    assert_no_connection_in_use(client)
                 else:
                     async with stream:
                         assert await stream.__anext__() == "One "
-                    free(client)
+                    assert_no_connection_in_use(client)
                 results.append(stream.result)
         assert [(type(result.error), result.status) for result in results] == [
             (StreamAPIError, "failed"),
@@ -484,14 +480,16 @@ AFTER_SEAM = ["\n\nfrom ", "the moon."]
 def refusing(*pieces: str, prefill: bool = False) -> Reply:
     """A model that refuses, after these pieces of text."""
     details = {"type": "refusal", "category": "bio", "fallback_credit_token": "made-up-token"}
-    event = ending("refusal", 2)
+    event = message_delta("refusal", 2)
     event["delta"]["stop_details"] = {**details, "fallback_has_prefill_claim": prefill}
-    block = [opened(), *map(text, pieces), closed()] if pieces else []
-    return Reply.events(start(model=ONE), *block, event, STOP)
+    block = [block_start(), *map(text_delta, pieces), block_stop()] if pieces else []
+    return Reply.events(message_start(model=ONE), *block, event, MESSAGE_STOP)
 
 
 def serving(*pieces: str) -> Reply:
-    return Reply.events(start(model=TWO), opened(), *map(text, pieces), closed(), ending(), STOP)
+    return Reply.events(
+        message_start(model=TWO), block_start(), *map(text_delta, pieces), block_stop(), message_delta(), MESSAGE_STOP
+    )
 
 
 SPLICED = {
@@ -512,7 +510,7 @@ SPLICED = {
 
 
 def with_fallbacks(mode: str, server: Any) -> Any:
-    if OLD:
+    if OLD_SDK:
         pytest.skip("this SDK has no middleware")
     return client_for(mode, server, middleware=[anthropic.BetaRefusalFallbackMiddleware([{"model": TWO}])])
 
@@ -520,12 +518,12 @@ def with_fallbacks(mode: str, server: Any) -> Any:
 async def through(mode: str, function: str, resource: Any, **options: Any) -> Any:
     """What a function's stream ended as; a message for `streamed`."""
     if function == "streamed":
-        return await given(mode, streamkit.streamed(resource.create, **options)(**{**PARAMS, "model": ONE}))
+        return await awaited(streamkit.streamed(resource.create, **options)(**{**PARAMS, "model": ONE}))
     params = {**PARAMS, "model": ONE, **options}
     if function == "collect":
-        return await given(mode, streamkit.collect(resource, **params))
+        return await awaited(streamkit.collect(resource, **params))
     stream = getattr(streamkit, function)(resource, **params)
-    await read(mode, stream)
+    await read_all(stream)
     return stream.result
 
 
@@ -541,9 +539,9 @@ def test_another_model_takes_over_within_one_stream(mode: str, name: str) -> Non
                 message, events = await by_sdk_spliced(mode, resource)
                 sink = streamkit.BufferSink()
                 stream = streamkit.stream_text(resource, sinks=sink, **{**PARAMS, "model": ONE})
-                assert await read(mode, stream) == list(sink.chunks) == pieces
+                assert await read_all(stream) == list(sink.chunks) == pieces
                 theirs = streamkit.stream_events(resource, **{**PARAMS, "model": ONE})
-                assert await read(mode, theirs) == events
+                assert await read_all(theirs) == events
                 for result in (stream.result, theirs.result, await through(mode, "collect", resource)):
                     assert plain(result.message) == message
                     assert (result.ok, result.text, result.attempts) == (True, "".join(pieces), 1)
@@ -555,7 +553,7 @@ def test_another_model_takes_over_within_one_stream(mode: str, name: str) -> Non
                         ("fallback_message", TWO),
                     ]
                 assert plain(await through(mode, "streamed", resource)) == message
-                free(client)
+                assert_no_connection_in_use(client)
             assert [request.json["model"] for request in server.requests] == [ONE, TWO] * 6
 
     run(mode, main)
@@ -610,7 +608,7 @@ def test_a_spliced_stream_that_ends_early(mode: str, name: str, function: str) -
                 else:
                     with pytest.raises(kind):
                         await through(mode, function, client.beta.messages, sinks=sink)
-                free(client)
+                assert_no_connection_in_use(client)
             assert len(server.requests) == len(replies), "after its content a stream is never repeated"
         result = sink.result
         assert result is not None
@@ -643,7 +641,7 @@ def test_a_spliced_stream_is_left(mode: str) -> None:
                             if piece == AFTER_SEAM[0]:
                                 stream.cancel()
                 assert (pieces, stream.status, stream.result.error) == ([*SAID[:2], AFTER_SEAM[0]], "interrupted", None)
-                free(client)
+                assert_no_connection_in_use(client)
                 left = streamkit.stream_text(client.beta.messages, **{**PARAMS, "model": ONE})
                 if mode == "sync":
                     with left:
@@ -652,16 +650,16 @@ def test_a_spliced_stream_is_left(mode: str) -> None:
                     async with left:
                         assert await left.__anext__() == SAID[0]
                 assert left.status == "interrupted"
-                free(client)
+                assert_no_connection_in_use(client)
 
     run(mode, main)
 
 
 def test_a_first_model_that_fails_before_its_content_is_asked_again() -> None:
     with serve(MIDWAY.cut(after_events=1), MIDWAY, serving(*SAID[2:])) as server:
-        if OLD:
+        if OLD_SDK:
             pytest.skip("this SDK has no middleware")
-        client = sdk(server, middleware=[anthropic.BetaRefusalFallbackMiddleware([{"model": TWO}])])
+        client = sdk_client(server, middleware=[anthropic.BetaRefusalFallbackMiddleware([{"model": TWO}])])
         result = streamkit.collect(client.beta.messages, retries=1, **{**PARAMS, "model": ONE})
     assert (result.text, result.attempts, result.ok) == ("".join([*SAID[:2], *AFTER_SEAM]), 2, True)
 
@@ -677,7 +675,6 @@ class Runner:
 
     def __init__(self, mode: str, client: Any, **options: Any) -> None:
         self.asked: list[str] = []
-        self.mode = mode
 
         def tide(harbour: str) -> str:
             """When the tide is high."""
@@ -692,22 +689,18 @@ class Runner:
         self.runner = client.beta.messages.tool_runner(**PARAMS, tools=[tool], stream=True, **options)
 
     async def turns(self) -> AsyncIterator[Any]:
-        if self.mode == "sync":
-            for turn in self.runner:
-                yield turn
-        else:
-            async for turn in self.runner:
-                yield turn
+        async for turn in items_of(self.runner):
+            yield turn
 
     async def last(self) -> Any:
-        return await given(self.mode, self.runner.until_done())
+        return await awaited(self.runner.until_done())
 
 
 @pytest.mark.parametrize("eagerly", [False, True], ids=["", "eagerly"])
 @pytest.mark.parametrize("function", ["stream_text", "stream_events", "collect"])
 @pytest.mark.parametrize("mode", MODES)
 def test_all_turns_of_a_tool_runner_through_the_same_sinks(mode: str, function: str, eagerly: bool) -> None:
-    if OLD and eagerly:
+    if OLD_SDK and eagerly:
         pytest.skip("this SDK runs tools between the turns only")
     options = {"run_tools_eagerly": True} if eagerly else {}
 
@@ -720,16 +713,16 @@ def test_all_turns_of_a_tool_runner_through_the_same_sinks(mode: str, function: 
                 results = []
                 async for turn in runner.turns():
                     if function == "collect":
-                        results.append(await given(mode, streamkit.collect(turn, sinks=sinks)))
+                        results.append(await awaited(streamkit.collect(turn, sinks=sinks)))
                     else:
                         stream = getattr(streamkit, function)(turn, sinks=sinks)
-                        await read(mode, stream)
+                        await read_all(stream)
                         results.append(stream.result)
                     assert buffer.text == results[-1].text, "a sink is free again when its stream is over"
                     assert len(runner.asked) == min(len(results) - (not eagerly), 2)
                 last = await runner.last()
                 assert plain(last) == plain(results[-1].message)
-                free(client)
+                assert_no_connection_in_use(client)
             assert len(server.requests) == len(TURNS)
         assert runner.asked == ["Brest", "Brest"]
         assert [result.stop_reason for result in results] == ["tool_use", "tool_use", "end_turn"]
@@ -763,8 +756,8 @@ def test_a_turn_that_breaks_off_ends_the_tool_runner_s_loop(mode: str, reply: Re
                 runner = Runner(mode, client)
                 with pytest.raises(kind) as caught:  # noqa: PT012 - the loop around it is what ends
                     async for turn in runner.turns():
-                        await given(mode, streamkit.collect(turn, sinks=meter))
-                free(client)
+                        await awaited(streamkit.collect(turn, sinks=meter))
+                assert_no_connection_in_use(client)
             assert len(server.requests) == 2
         assert runner.asked == ["Brest"], "only what the first turn asked for"
         assert caught.value.result.text == "Let me see."
@@ -790,13 +783,13 @@ def test_a_thread_of_messages_follows_what_was_read(mode: str, function: str) ->
                     return thread.stream({"role": "user", "content": question})
 
                 if function == "collect":
-                    result = await given(mode, streamkit.collect(ask("What comes twice?")))
+                    result = await awaited(streamkit.collect(ask("What comes twice?")))
                 else:
                     stream = getattr(streamkit, function)(ask("What comes twice?"))
-                    await read(mode, stream)
+                    await read_all(stream)
                     result = stream.result
                 assert (result.ok, result.text) == (True, "Tides.")
-                cut = await given(mode, streamkit.collect(ask("Why?"), on_error="return"))
+                cut = await awaited(streamkit.collect(ask("Why?"), on_error="return"))
                 assert (cut.status, cut.text) == ("disconnected", "The ")
                 left = streamkit.stream_text(ask("Go on."))
                 if mode == "sync":
@@ -806,7 +799,7 @@ def test_a_thread_of_messages_follows_what_was_read(mode: str, function: str) ->
                     async with left:
                         await left.__anext__()
                 assert (left.status, left.text) == ("interrupted", "And ")
-                assert (await given(mode, streamkit.collect(ask("Sure?")))).ok, "the thread is free for another turn"
+                assert (await awaited(streamkit.collect(ask("Sure?")))).ok, "the thread is free for another turn"
             sent = server.requests[-1].json["messages"]
         assert [message["role"] for message in sent] == ["user", "assistant"] * 3 + ["user"]
         assert [message["content"][0]["text"].strip() for message in sent if message["role"] == "assistant"] == [

@@ -19,7 +19,9 @@ import pytest
 import streamkit
 from streamkit import CallbackSink, StreamAPIError, StreamTimeoutError, StreamTruncatedError
 from streamkit.testing import Reply, Request, Server, serve
-from tests.conftest import _TLS, FUNCTIONS, PARAMS, STOP, client_for, ending, read_through, run, settled, start
+from tests.support.clients import PARAMS, TLS_CONTEXT, client_for
+from tests.support.events import MESSAGE_STOP, message_delta, message_start
+from tests.support.harness import FUNCTIONS, awaited, read_through, run
 
 # The HTTP library of this SDK.
 httpx: Any = importlib.import_module("httpx" if anthropic.__version__.startswith("0.") else "httpx2")
@@ -106,7 +108,7 @@ class Setup:
     def http(self, **options: Any) -> dict[str, Any]:
         """A client of the HTTP library, as an option of the SDK's."""
         kind = httpx.Client if self.mode == "sync" else httpx.AsyncClient
-        return {"http_client": kind(verify=_TLS, trust_env=False, **options)}
+        return {"http_client": kind(verify=TLS_CONTEXT, trust_env=False, **options)}
 
     def either(self, plain: Callable[..., Any], coroutine: Callable[..., Any]) -> Callable[..., Any]:
         return plain if self.mode == "sync" else coroutine
@@ -141,7 +143,7 @@ class Setup:
                 seen.append(await response.aread())
                 return httpx.Response(response.status_code, headers=dict(response.headers), content=response.content)
 
-        return ReadsAhead(verify=_TLS)
+        return ReadsAhead(verify=TLS_CONTEXT)
 
     def middleware(self, *, parses: bool = False) -> list[Any]:
         """One that adds a header; and that looks at the stream, if it is to."""
@@ -230,7 +232,7 @@ CASES = {
     "http_client, its defaults": Case(
         lambda setup: {
             "http_client": setup.either(anthropic.DefaultHttpxClient, anthropic.DefaultAsyncHttpxClient)(
-                verify=_TLS, trust_env=False, follow_redirects=False
+                verify=TLS_CONTEXT, trust_env=False, follow_redirects=False
             )
         }
     ),
@@ -307,8 +309,8 @@ def test_every_function_with(mode: str, name: str, proxy: Proxy) -> None:
                     with contextlib.nullcontext() if error is None else pytest.raises(error):
                         assert await read_through(function, client.messages, options, **case.params) == TEXT
             raw = client.messages.create(**PARAMS, **case.params, stream=True)
-            collected = streamkit.collect(await settled(raw))
-            assert (await settled(collected)).text == TEXT
+            collected = streamkit.collect(await awaited(raw))
+            assert (await awaited(collected)).text == TEXT
         assert len(setup.seen) >= case.notes * len(server.requests)
 
     replies = [case.reply(end(REPLY)) for end, _, _ in ENDINGS for _ in FUNCTIONS]
@@ -392,7 +394,7 @@ def test_raw_responses_are_refused(mode: str, way: str) -> None:
 def test_the_middleware_of_the_sdk_that_joins_streams(mode: str) -> None:
     """A refusal, and the answer of another model: one stream for who reads it, as by the SDK's own helper."""
     middleware = pytest.importorskip("anthropic.lib.middleware", reason="this SDK has no such middleware")
-    refusal = Reply.events(start(), ending("refusal"), STOP)
+    refusal = Reply.events(message_start(), message_delta("refusal"), MESSAGE_STOP)
 
     async def main() -> None:
         fallback = middleware.BetaRefusalFallbackMiddleware([{"model": "claude-test"}])
@@ -412,7 +414,7 @@ def test_the_middleware_of_the_sdk_that_joins_streams(mode: str) -> None:
                     assert state.index == 0
             with middleware.BetaFallbackState():
                 collected = streamkit.collect(messages, **PARAMS)
-                result = await settled(collected)
+                result = await awaited(collected)
             assert theirs.content[0].type == "fallback"
             ours = result.message.to_dict()
             assert ours == {key: value for key, value in theirs.to_dict().items() if key != "parsed_output"}

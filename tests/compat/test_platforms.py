@@ -29,7 +29,9 @@ from streamkit import (
 )
 from streamkit.testing import Reply, serve
 from streamkit.testing._reply import _aws_message
-from tests.conftest import BETA, PARAMS, PLATFORMS, client_for, free, platform_for, run, settled
+from tests.support.bodies import BETA
+from tests.support.clients import PARAMS, PLATFORMS, assert_no_connection_in_use, client_for, platform_client_for
+from tests.support.harness import awaited, run
 
 pytestmark = pytest.mark.filterwarnings(
     # The SDK and its HTTP library leave generators behind when a body is not read to its end.
@@ -101,11 +103,11 @@ def collected(mode: str, platform: str, *replies: Reply, beta: bool = False, **o
 
     async def main() -> Any:
         with serve(*replies) as server:
-            async with platform_for(mode, platform, server) if platform else client_for(mode, server) as client:
+            async with platform_client_for(mode, platform, server) if platform else client_for(mode, server) as client:
                 source = client.beta.messages if beta else client
                 given = {"retries": 0, "on_error": "return", **options, **PARAMS}
-                result = await settled(streamkit.collect(source, sinks=sink, **given))
-                free(client)
+                result = await awaited(streamkit.collect(source, sinks=sink, **given))
+                assert_no_connection_in_use(client)
                 return result
 
     result = run(mode, main)
@@ -135,9 +137,9 @@ def test_what_a_platform_is_sent(name: str, mode: str, beta: bool) -> None:
     async def main() -> None:
         id_header = "x-amzn-requestid" if platform == "Bedrock" else "request-id"
         with serve(replace(REPLY, headers=((id_header, "made-up-id"),))) as server:
-            async with platform_for(mode, platform, server, **options) as client:
+            async with platform_client_for(mode, platform, server, **options) as client:
                 source = client.beta.messages if beta else client
-                result = await settled(streamkit.collect(source, **PARAMS))
+                result = await awaited(streamkit.collect(source, **PARAMS))
             (request,) = server.requests
         assert (result.status, result.text, result.request_id) == ("complete", "One two", "made-up-id")
         assert request.path.partition("?")[0] == path
@@ -154,19 +156,19 @@ def test_a_refused_request_fails_with_what_the_sdk_raises(platform: str, mode: s
     async def main() -> None:
         codes = (429, 500, 400)
         with serve(*(Reply.http_error(code) for code in codes for _ in range(2))) as server:
-            async with platform_for(mode, platform, server) as client:
+            async with platform_client_for(mode, platform, server) as client:
                 for kind, status in [
                     (anthropic.RateLimitError, 429),
                     (anthropic.InternalServerError, 500),
                     (anthropic.BadRequestError, 400),
                 ]:
-                    result = await settled(streamkit.collect(client, sinks=sink, on_error="return", **PARAMS))
+                    result = await awaited(streamkit.collect(client, sinks=sink, on_error="return", **PARAMS))
                     assert (type(result.error), result.error.status_code) == (kind, status)
                     assert (result.status, sink.result) == ("failed", result)
                     with pytest.raises(kind) as caught:
-                        await settled(streamkit.collect(client, sinks=sink, **PARAMS))
+                        await awaited(streamkit.collect(client, sinks=sink, **PARAMS))
                     assert (sink.result.status, sink.result.error) == ("failed", caught.value)
-                free(client)
+                assert_no_connection_in_use(client)
 
     run(mode, main)
 
@@ -282,14 +284,14 @@ async def verdicts_of_cuts(mode: str, frame: int, way: str, *, each: bool) -> in
     few = (0, 1, 8, 12, size // 2, size - 1) if size else (0,)
     cases = [before + at for at in (range(size) if each else few)]
     with serve(*(getattr(FRAMED, way)(after_bytes=at) for at in cases)) as server:
-        async with platform_for(mode, "Bedrock", server) as client:
+        async with platform_client_for(mode, "Bedrock", server) as client:
             for at in cases:
-                result = await settled(streamkit.collect(client, retries=0, on_error="return", **PARAMS))
+                result = await awaited(streamkit.collect(client, retries=0, on_error="return", **PARAMS))
                 ended = frame >= 7 or (frame == 6 and way == "cut")  # the stop reason is there, and a clean end
                 broken = StreamTruncatedError if way == "cut" else StreamConnectionError
                 expected = ("complete", None) if ended else ("disconnected", broken)
                 assert seen(result) == (*expected, TEXTS[frame]), at
-            free(client)
+            assert_no_connection_in_use(client)
     return len(cases)
 
 
@@ -320,8 +322,8 @@ def test_a_stream_of_bedrock_is_recorded_as_events(mode: str, tmp_path: Path) ->
 
     async def main() -> None:
         with serve(REPLY) as server:
-            async with platform_for(mode, "Bedrock", server) as client:
-                await settled(streamkit.collect(client, sinks=streamkit.testing.record(kept), **PARAMS))
+            async with platform_client_for(mode, "Bedrock", server) as client:
+                await awaited(streamkit.collect(client, sinks=streamkit.testing.record(kept), **PARAMS))
 
     run(mode, main)
     assert seen(collected(mode, "", Reply.recorded(kept))) == DONE

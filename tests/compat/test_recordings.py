@@ -18,7 +18,8 @@ import pytest
 
 import streamkit
 from streamkit.testing import Reply, serve
-from tests.conftest import RECORDINGS, async_sdk
+from tests.support.bodies import RECORDINGS
+from tests.support.clients import NEWEST_SDK, async_sdk_client
 
 HERE = Path(__file__).resolve().parent
 FIXTURES = HERE.parent / "fixtures"
@@ -34,8 +35,6 @@ BETA_ONLY = "a block that only the beta client knows: the stable SDK does not ap
 CUT = "cut before the end of the message, which the SDK reports as success"
 SAYS_ERROR = "an `error` event: the SDK raises a bare APIStatusError, streamkit a StreamAPIError that is one"
 
-NEWEST = tuple(int(part) for part in anthropic.__version__.split(".")[:2]) >= (2, 12)
-
 # Where streamkit and the newest SDK differ, because the SDK is wrong there; by the start of the file's name.
 # "stable" and "beta" is the client, "message" the final message, "events" the raw events.
 EXPECTED: dict[tuple[str, str], str] = {
@@ -50,7 +49,7 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("beta_compaction.sse", "stable message"): BETA_ONLY,
     ("beta_mcp.sse", "stable message"): BETA_ONLY,
 }  # fmt: skip
-if not NEWEST:
+if not NEWEST_SDK:
     EXPECTED["0136", "*"] = "older SDKs do not know the fallback block, and keep the first model's name"
     EXPECTED["unknown_things.sse", "events"] = "older SDKs drop events of an unknown type"
 
@@ -90,7 +89,7 @@ def as_dict(message: Any) -> Any:
         made = message.to_dict()
     for block in made["content"]:
         block.pop("parsed_output", None)
-    return made if NEWEST else without(made)
+    return made if NEWEST_SDK else without(made)
 
 
 def without(value: Any) -> Any:
@@ -230,7 +229,7 @@ def test_same_as_the_sdk(path: Path, kind: str, way: str, client: anthropic.Anth
         message, events = by_sdk(resource)
 
         async def in_async() -> dict[str, Any]:
-            async with async_sdk(server) as async_client:
+            async with async_sdk_client(server) as async_client:
                 return await read_async(of(async_client))
 
         found = {"sync": read(resource), "async": anyio.run(in_async)}
@@ -240,7 +239,7 @@ def test_same_as_the_sdk(path: Path, kind: str, way: str, client: anthropic.Anth
             reason = differs(path, kind, what.removeprefix("bare-"))
             if reason is None:
                 assert same(answer, wanted), f"{source} {what}: {answer!r} is not the SDK's {wanted!r}"
-            elif way == "bytes" and NEWEST:
+            elif way == "bytes" and NEWEST_SDK:
                 assert not same(answer, wanted), f"{source} {what} is the SDK's after all: {reason}"
 
 

@@ -15,17 +15,13 @@ import pytest
 
 from streamkit import BufferSink, CallbackSink, StreamAPIError, StreamTruncatedError, streamed
 from streamkit.testing import Reply, serve
-from tests.conftest import _TLS, FUNCTIONS, PARAMS, client_for, read_through, run, settled
+from tests.support.clients import PARAMS, TLS_CONTEXT, client_for
+from tests.support.harness import FUNCTIONS, awaited, read_through, run
 
 pytestmark = pytest.mark.filterwarnings(
     # The SDK and its HTTP library leave generators behind when a body is not read to its end, and trio says so.
     "ignore:Exception ignored .*async_generator:pytest.PytestUnraisableExceptionWarning",
 )
-
-
-@pytest.fixture(params=["sync", "asyncio", "trio"])
-def mode(request: pytest.FixtureRequest) -> str:
-    return request.param
 
 
 # A program with a tool loop of its own. It takes the client, as most do, and knows nothing of streams.
@@ -88,7 +84,7 @@ BOAT = Reply.tool_use("Boat", {"name": "Thekla", "masts": 3}, text="Let me see."
 async def extract(client: Any) -> Any:
     instructor = pytest.importorskip("instructor")
     made = instructor.from_anthropic(client).messages.create(response_model=Boat, **PARAMS)
-    boat = await settled(made)
+    boat = await awaited(made)
     assert isinstance(boat, Boat)
     return boat.model_dump()
 
@@ -150,10 +146,10 @@ class Patient(http.server.ThreadingHTTPServer):
         options = {"base_url": f"http://127.0.0.1:{self.server_port}", "api_key": "test-key", "max_retries": 0}
         if mode == "sync":
             return anthropic.Anthropic(
-                http_client=anthropic.DefaultHttpxClient(verify=_TLS, trust_env=False), **options
+                http_client=anthropic.DefaultHttpxClient(verify=TLS_CONTEXT, trust_env=False), **options
             )
         return anthropic.AsyncAnthropic(
-            http_client=anthropic.DefaultAsyncHttpxClient(verify=_TLS, trust_env=False), **options
+            http_client=anthropic.DefaultAsyncHttpxClient(verify=TLS_CONTEXT, trust_env=False), **options
         )
 
 
@@ -324,7 +320,7 @@ def test_a_call_that_says_whether_to_stream(mode: str) -> None:
             give(client, sinks=CallbackSink(on_text=heard.append))
             for given in (False, anthropic.NOT_GIVEN, anthropic.omit):
                 made = client.messages.create(**PARAMS, stream=given)
-                message = await settled(made)
+                message = await awaited(made)
                 assert message.content[0].text == "".join(heard) == "6.5 m and 5.1 m."
                 heard.clear()
 

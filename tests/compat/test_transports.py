@@ -10,7 +10,7 @@ import pytest
 
 import streamkit
 from streamkit.testing import Reply, record, serve
-from tests.conftest import PARAMS, sdk
+from tests.support.clients import PARAMS, sdk_client
 
 REPLY = Reply.text(["One ", "two ", "three"])
 
@@ -56,7 +56,7 @@ class Counted:
 
 def test_a_stand_in_is_read_by_its_own_iterator() -> None:
     with serve(REPLY) as server:
-        stand_in = Counted(sdk(server).messages.create(stream=True, **PARAMS))
+        stand_in = Counted(sdk_client(server).messages.create(stream=True, **PARAMS))
         result = streamkit.collect(stand_in)  # type: ignore[call-overload]
     assert (result.text, result.status, result.request_id) == ("One two three", "complete", None)
     assert stand_in.closed
@@ -64,10 +64,10 @@ def test_a_stand_in_is_read_by_its_own_iterator() -> None:
 
 
 def test_recording_a_helper_stream_keeps_the_api_s_own_events(tmp_path: Any) -> None:
-    with serve(REPLY) as server, sdk(server).messages.stream(**PARAMS) as helper:
+    with serve(REPLY) as server, sdk_client(server).messages.stream(**PARAMS) as helper:
         streamkit.collect(helper, sinks=record(tmp_path / "reply.sse"))
     body = (tmp_path / "reply.sse").read_bytes()
     assert body.count(b"event: ") == len(REPLY.frames) - 1
     assert b"snapshot" not in body
     with serve(Reply.recorded(body)) as server:
-        assert streamkit.collect(sdk(server), **PARAMS).text == "One two three"
+        assert streamkit.collect(sdk_client(server), **PARAMS).text == "One two three"

@@ -15,7 +15,18 @@ from streamkit import Sink
 from streamkit._io.sync_stream import EventStream, TextStream
 from streamkit._options import Options
 from streamkit._sdk.sources import Source
-from tests.conftest import STOP, closed, delta, ending, opened, sse, start, text, tool, tool_input
+from tests.support.events import (
+    MESSAGE_STOP,
+    block_delta,
+    block_start,
+    block_stop,
+    input_delta,
+    message_delta,
+    message_start,
+    sse,
+    text_delta,
+    tool_use_start,
+)
 
 OURS = str(Path(streamkit.__file__).parent)
 
@@ -28,10 +39,10 @@ class Body:
         self.count, self.event, self.block = count, sse(event), block
 
     def iter_bytes(self) -> Iterator[bytes]:
-        yield sse(start(), self.block)
+        yield sse(message_start(), self.block)
         for _ in range(self.count):
             yield bytes(memoryview(self.event))  # a copy, as a socket gives
-        yield sse(closed(), ending(), STOP)
+        yield sse(block_stop(), message_delta(), MESSAGE_STOP)
 
     __next__ = iter_bytes  # a stream has one
 
@@ -72,17 +83,17 @@ class Listener(Sink):
         pass
 
 
-THINKING = opened(0, "thinking", thinking="", signature="")
+THINKING = block_start(0, "thinking", thinking="", signature="")
 CASES = {
     # `__next__`, `feed`, `text_of`, `say` and `_note_content`: a sixth call is a step back.
-    "text": (5, TextStream, text("word "), opened(), {}),
-    "text, a sink that does not listen": (5, TextStream, text("word "), opened(), {"sinks": Deaf}),
-    "text, a sink": (5, TextStream, text("word "), opened(), {"sinks": Listener}),
-    "text, three sinks": (5, TextStream, text("word "), opened(), {"sinks": [Listener, Listener, Listener]}),
-    "text, clocks": (6, TextStream, text("word "), opened(), {"idle_timeout": 60, "total_timeout": 60}),
-    "thinking nobody listens to": (13, TextStream, delta(0, "thinking_delta", thinking="hm "), THINKING, {}),
-    "tool input nobody listens to": (12, TextStream, tool_input("     "), tool(), {}),
-    "events": (10, EventStream, text("word "), opened(), {}),
+    "text": (5, TextStream, text_delta("word "), block_start(), {}),
+    "text, a sink that does not listen": (5, TextStream, text_delta("word "), block_start(), {"sinks": Deaf}),
+    "text, a sink": (5, TextStream, text_delta("word "), block_start(), {"sinks": Listener}),
+    "text, three sinks": (5, TextStream, text_delta("word "), block_start(), {"sinks": [Listener, Listener, Listener]}),
+    "text, clocks": (6, TextStream, text_delta("word "), block_start(), {"idle_timeout": 60, "total_timeout": 60}),
+    "thinking nobody listens to": (13, TextStream, block_delta(0, "thinking_delta", thinking="hm "), THINKING, {}),
+    "tool input nobody listens to": (12, TextStream, input_delta("     "), tool_use_start(), {}),
+    "events": (10, EventStream, text_delta("word "), block_start(), {}),
 }
 
 
@@ -97,8 +108,8 @@ def test_calls_for_an_event(name: str) -> None:
 
 def kept(count: int) -> tuple[int, int]:
     """Bytes at the peak, and at the end, of reading so many pieces of text of four characters."""
-    body = Body(count, text("word"), opened())
-    for _ in stream_of(Body(10, text("word"), opened())):
+    body = Body(count, text_delta("word"), block_start())
+    for _ in stream_of(Body(10, text_delta("word"), block_start())):
         pass  # what is made once
     tracemalloc.start()
     try:

@@ -9,27 +9,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import anthropic
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streamkit import (
-    StreamAPIError,
-    StreamConnectionError,
-    StreamProtocolError,
-    StreamResult,
-    StreamTruncatedError,
-    collect,
-)
-from streamkit.testing import Reply, serve
-from tests.conftest import BETA, FIXTURES, PARAMS, sdk, sse
-from tests.core.test_cuts import events_of, play
-from tests.core.test_sse import decode
+from streamkit import StreamAPIError, StreamConnectionError, StreamProtocolError, StreamResult, StreamTruncatedError
+from tests.support.bodies import FIXTURES
+from tests.support.events import sse
+from tests.support.in_memory import decode, play
 
 pytestmark = pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 
 BODIES = {path.stem: path.read_bytes() for path in FIXTURES}
+
 quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 # What event streams are made of.
@@ -40,6 +32,7 @@ pieces = st.sampled_from([
     *(sse(*event) for event in [[{"type": "ping"}], [{"type": "message_stop"}]]),
     *BODIES["text"].split(b"\n"), *BODIES["tool_use"].split(b"\n")[:12],
 ])  # fmt: skip
+
 bodies = st.one_of(
     st.binary(max_size=300),
     st.lists(st.one_of(pieces, st.binary(max_size=4)), max_size=40).map(b"".join),
@@ -194,57 +187,3 @@ def test_many_mutated_fixtures(recorded: Path) -> None:
 @pytest.mark.slow
 def test_mutated_recordings(recording: Path) -> None:
     print(f"{attack(recording, 60)} mutations of {recording.name}")
-
-
-# Where both succeed, both say the same.
-
-
-def kinder(body: bytes, dice: random.Random) -> bytes:
-    """A body with a change that leaves it healthy, or nearly."""
-    events = [event for event in events_of(body)[0] if event]
-    for _ in range(dice.randint(1, 3)):
-        place = dice.randrange(len(events))
-        event = json.loads(json.dumps(events[place]))
-        match dice.randint(0, 4):
-            case 0:
-                events.insert(place + 1, {"type": "ping"})
-            case 1 if event["type"] == "content_block_delta":
-                events.insert(place, event)
-            case 2 if event["type"] == "content_block_delta":
-                events.pop(place)
-            case 3:
-                event["unknown_field"] = dice.choice([1, "x", {"a": []}])
-                events[place] = event
-            case 4 if event["type"] == "message_delta":
-                events.insert(place, {**event, "usage": {"output_tokens": dice.randint(1, 99)}})
-    return sse(*events)
-
-
-def plain(message: Any) -> Any:
-    made = message.to_dict(warnings=False)
-    for block in made["content"]:
-        block.pop("parsed_output", None)
-    return made
-
-
-def test_where_the_sdk_succeeds_too_the_messages_are_equal() -> None:
-    if tuple(int(part) for part in anthropic.__version__.split(".")[:2]) < (2, 12):
-        pytest.skip("older SDKs do not accumulate every field")
-    same = both = 0
-    names = [name for name in sorted(BODIES) if name not in BETA and name != "unknown_things"]
-    changed = [(name, kinder(BODIES[name], random.Random(f"{name} {seed}"))) for name in names for seed in range(12)]
-    with serve(*(Reply.recorded(body) for _, body in changed for _ in range(2))) as server:
-        client = sdk(server)
-        for name, body in changed:
-            ours = collect(client, on_error="return", retries=0, **PARAMS)
-            try:
-                with client.messages.stream(**PARAMS) as stream:
-                    theirs: Any = stream.get_final_message()
-            except Exception:
-                theirs = None
-            if ours.status == "complete" and theirs is not None:
-                both += 1
-                assert plain(ours.message) == plain(theirs), (name, body)
-            same += 1
-    assert both > same // 2
-    print(f"{both} of {same} bodies, both succeed and are equal")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,39 +13,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streamkit._core import sse as core_sse
-from streamkit._core.message import text_delta
 from streamkit._core.sse import EventDecoder, WireError
-from tests.conftest import FIXTURES, PING, sse, text
-
-Events = list[dict[str, Any]]
-
-
-def ready(decoder: EventDecoder) -> Iterator[dict[str, Any]]:
-    """What arrived whole so far."""
-    while decoder.waiting:
-        event = decoder.parse(decoder.waiting.popleft())
-        if event is not None:
-            yield event
-
-
-def decode(chunks: Iterable[bytes]) -> tuple[Events, str | None]:
-    """All events of a body that ended cleanly, and what was wrong with it."""
-    decoder, events = EventDecoder(), Events()
-    try:
-        for chunk in chunks:
-            said = decoder.text_of(chunk)
-            if said is not None:
-                events.append(text_delta(decoder.index, said))
-                continue
-            decoder.feed(chunk)
-            for event in ready(decoder):
-                events.append(event)
-        decoder.end()
-        for event in ready(decoder):
-            events.append(event)
-    except WireError as error:
-        return events, str(error)
-    return events, None
+from tests.support.bodies import FIXTURES
+from tests.support.events import PING, sse
+from tests.support.events import text_delta as api_text_delta
+from tests.support.in_memory import Events, decode, ready
 
 
 def each_event(body: bytes) -> list[bytes]:
@@ -284,7 +256,7 @@ def test_lone_surrogates_and_deep_nesting_that_jiter_refuses() -> None:
 
 def test_characters_are_kept_as_they_are() -> None:
     said = "\u2028\u2029\x85\x0b\x0c\x1c wörld 😀 \ufeff"
-    event = text(said)
+    event = api_text_delta(said)
     body = b"data: " + json.dumps(event, ensure_ascii=False).encode() + b"\n\n"
     assert whole(body) == [event], "line ends of other standards are no line ends here"
 
@@ -345,12 +317,12 @@ def test_the_short_way_is_taken(head: str) -> None:
 
 
 def test_a_last_event_cut_at_each_byte_is_no_event() -> None:
-    body = sse(text("é😀"))
+    body = sse(api_text_delta("é😀"))
     last = body.index(b"}}\n") + 2
     for at in range(len(body)):
         events, wrong = decode([sse(PING), body[:at]])
         assert wrong is None
-        assert events == [PING, *([text("é😀")] if at >= last else [])], at
+        assert events == [PING, *([api_text_delta("é😀")] if at >= last else [])], at
 
 
 def test_after_the_end_there_is_nothing_more() -> None:
@@ -370,7 +342,7 @@ def test_the_largest_event(monkeypatch: pytest.MonkeyPatch) -> None:
     _, wrong = decode(single(just + b"   " + b"\n\n"))
     assert wrong == "an event is larger than 100 bytes"
     monkeypatch.setattr(core_sse, "MAX_EVENT_BYTES", 200)
-    events, wrong = decode([sse(text("a")), sse(text("b")), sse(text("c" * 200))])
+    events, wrong = decode([sse(api_text_delta("a")), sse(api_text_delta("b")), sse(api_text_delta("c" * 200))])
     assert (len(events), wrong) == (2, "an event is larger than 200 bytes")
 
 

@@ -13,7 +13,7 @@ from streamkit._core.state import StreamState
 from streamkit._options import Options
 from streamkit._sdk.response import Reading
 from streamkit._sdk.sources import Source
-from tests.conftest import closed, start, tool, tool_input
+from tests.support.events import block_stop, input_delta, message_start, tool_use_start
 
 
 def events() -> Iterator[Any]:
@@ -25,7 +25,7 @@ class Overtaken(MessageBuilder):
 
     def message(self) -> dict[str, Any] | None:
         seen = super().message()
-        for event in (closed(0), tool(1), closed(1)):
+        for event in (block_stop(0), tool_use_start(1), block_stop(1)):
             self.apply(event)
         return seen
 
@@ -38,7 +38,7 @@ def test_a_block_that_ends_while_a_result_is_made(raw: str) -> None:
     state.begin(0.0)
     state.connected(Reading(events(), source), 0.0)
     builder = state.builder = Overtaken()
-    for event in (start(), tool(0), tool_input(raw[:12]), tool_input(raw[12:])):
+    for event in (message_start(), tool_use_start(0), input_delta(raw[:12]), input_delta(raw[12:])):
         builder.apply(event)
     result = state.result(1.0)
     assert (result.tool_uses, result.invalid_tool_input) == ((), ())

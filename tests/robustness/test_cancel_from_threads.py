@@ -18,7 +18,7 @@ import pytest
 import streamkit
 from streamkit import BufferSink
 from streamkit.testing import Reply, Server, serve
-from tests.conftest import PARAMS
+from tests.support.clients import PARAMS, open_connections_in_use
 
 PIECES = ["One ", "two ", "three"]
 TEXT = "".join(PIECES)
@@ -197,8 +197,7 @@ def test_a_blocked_reader_wakes(kind: str, means: str, capsys: pytest.CaptureFix
             took.append(woke[0] - began)
             assert got == ["One "]
             assert (stream.status, stream.result.error, sink.result.status) == ("interrupted", None, "interrupted")
-            pool = client._client._transport._pool
-            assert [one for one in pool.connections if not one.is_closed() and not one.is_idle()] == []
+            assert open_connections_in_use(client) == []
     with capsys.disabled():
         print(f"\n{kind}, {means}: {ROUNDS} readers, the slowest woke after {max(took) * 1000:.1f} ms")
     in_time(took, controls)
@@ -230,8 +229,7 @@ def test_a_blocked_async_reader_wakes(kind: str, loop: str, capsys: pytest.Captu
                 thread.join()
                 assert got == ["One "]
                 assert (stream.status, stream.result.error, sink.result.status) == ("interrupted", None, "interrupted")
-                pool: Any = client._client._transport._pool
-                assert [one for one in pool.connections if not one.is_closed() and not one.is_idle()] == []
+                assert open_connections_in_use(client) == []
 
     main_thread = threading.get_ident()
     with line(kind, STALLS) as here:
@@ -373,5 +371,4 @@ def test_close_from_many_threads() -> None:
             stream.close()
             assert finished == ["interrupted"]
             assert (stream.status, stream.text) == ("interrupted", "One ")
-            pool = client._client._transport._pool
-            assert [one for one in pool.connections if not one.is_closed() and not one.is_idle()] == []
+            assert open_connections_in_use(client) == []

@@ -16,9 +16,10 @@ import anyio.lowlevel
 import pytest
 
 import streamkit
-from streamkit import AsyncSink, Sink, StreamResult
+from streamkit import AsyncSink, StreamResult
 from streamkit.testing import Reply, Server, serve
-from tests.conftest import PARAMS, async_sdk
+from tests.support.clients import PARAMS, async_sdk_client, open_connections_in_use
+from tests.support.sinks import ResultLog
 
 PIECES = ["One ", "two ", "three"]
 TEXT = "".join(PIECES)
@@ -47,20 +48,8 @@ def at_suspension(
             step, value = coroutine.throw, error
 
 
-class Log(Sink):
-    def __init__(self) -> None:
-        self.text = ""
-        self.results: list[StreamResult] = []
-
-    def write(self, text: str) -> None:
-        self.text += text
-
-    def finish(self, result: StreamResult) -> None:
-        self.results.append(result)
-
-
-class AsyncLog(AsyncSink):
-    """The same, with a suspension before and after each call."""
+class AsyncResultLog(AsyncSink):
+    """Like `ResultLog`, with a suspension before and after each call."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -78,7 +67,7 @@ class AsyncLog(AsyncSink):
 
 class Use:
     def __init__(self, client: anthropic.AsyncAnthropic, way: Way) -> None:
-        self.sinks: list[Any] = [Log(), AsyncLog()] if way.async_sinks else [Log(), Log()]
+        self.sinks: list[Any] = [ResultLog(), AsyncResultLog()] if way.async_sinks else [ResultLog(), ResultLog()]
         self._client, self._way = client, way
         self.stream: Any = None
         self.got: list[str] = []
@@ -179,8 +168,7 @@ WAYS = [
 def in_use(client: anthropic.AsyncAnthropic) -> list[Any]:
     """What a client's pool takes for in use: connections, and requests that are not over."""
     pool: Any = client._client._transport._pool
-    busy = [one for one in pool.connections if not one.is_idle() and not one.is_closed()]
-    return [*busy, *pool._requests]
+    return [*open_connections_in_use(client), *pool._requests]
 
 
 @contextlib.contextmanager
@@ -275,7 +263,7 @@ def every_suspension(way: Way, means: str, more: int | None) -> int:
             chosen = [] if n == 0 else [n] if more is None else [n, n + more]
             # A server for each: a request that was cut off may reach its server late, and would take a reply there.
             with serve(*way.replies) as server:
-                async with async_sdk(server) as client:
+                async with async_sdk_client(server) as client:
                     use = Use(client, way)
                     seen, arrived = await MEANS[means](use, way, chosen)
                     # The HTTP library of the SDK before 1.0 closes by itself while it is being read, at the end of the
@@ -327,7 +315,7 @@ def stalled(backend: str, test: Callable[[Use, Server, anthropic.AsyncAnthropic]
     """Run a test with a stream that stalls after "One "."""
 
     async def run() -> None:
-        async with async_sdk(server) as client:
+        async with async_sdk_client(server) as client:
             use = Use(client, Way(in_with, async_sinks=True))
             with anyio.fail_after(30):
                 await test(use, server, client)
@@ -390,7 +378,7 @@ def test_waiting_for_one_item_ends_the_stream_with_a_verdict() -> None:
 
 def test_waiting_for_each_item_in_time_is_harmless(backend: str) -> None:
     async def run() -> None:
-        async with async_sdk(server) as client:
+        async with async_sdk_client(server) as client:
             use = Use(client, Way(in_with))
             async with use.make() as stream:
                 with contextlib.suppress(StopAsyncIteration):
@@ -439,7 +427,7 @@ def test_from_another_task(backend: str, means: str, moment: str) -> None:
 
     async def opening() -> None:
         """While the request is on its way: the answer is not waited for in vain."""
-        async with async_sdk(server) as client:
+        async with async_sdk_client(server) as client:
             use = Use(client, Way(in_with, async_sinks=True))
             stream = use.make()
             async with anyio.create_task_group() as tasks:

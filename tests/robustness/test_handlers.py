@@ -13,10 +13,12 @@ import anthropic
 import pytest
 
 import streamkit
-from streamkit import Sink, StreamResult
+from streamkit import StreamResult
 from streamkit.testing import Reply, serve
-from tests.conftest import PARAMS, free, sdk
-from tests.robustness.test_interrupts import Tracer, abandoned, active
+from tests.robustness.test_interrupts import Tracer
+from tests.support.clients import PARAMS, assert_no_connection_in_use, open_connections_in_use, sdk_client
+from tests.support.harness import wait_for_abandoned_requests
+from tests.support.sinks import ResultLog
 
 if sys.platform == "win32":
     pytest.skip("signals of POSIX", allow_module_level=True)
@@ -60,7 +62,7 @@ ERRORS = [AlarmError("late"), TimeoutError("late"), AlarmTimeoutError("late"), O
 def test_an_exception_of_a_signal_handler_passes_unchanged(error: BaseException, events: int, way: str) -> None:
     """It is no failure of the connection: neither converted, nor a reason to send the request again."""
     with serve(REPLY.stall(after_events=events), Reply.text("again")) as server:
-        client = sdk(server)
+        client = sdk_client(server)
         with contextlib.ExitStack() as stack:
             source: Any = client
             if way == "helper":
@@ -72,12 +74,12 @@ def test_an_exception_of_a_signal_handler_passes_unchanged(error: BaseException,
             assert (stream.status, stream.result.error, stream.result.attempts) == ("interrupted", error, 1)
             assert stream.text == ("One " if events == 4 else "")
         assert len(server.requests) == 1
-        free(client)
+        assert_no_connection_in_use(client)
 
 
 def test_a_read_timeout_and_a_lost_connection_are_still_converted() -> None:
     with serve(REPLY.stall(after_events=4), REPLY.reset(after_events=4)) as server:
-        client = sdk(server, timeout=0.2)
+        client = sdk_client(server, timeout=0.2)
         for kind in (streamkit.StreamTimeoutError, streamkit.StreamConnectionError):
             with pytest.raises(kind):
                 streamkit.collect(client, **PARAMS)
@@ -86,26 +88,14 @@ def test_a_read_timeout_and_a_lost_connection_are_still_converted() -> None:
 @pytest.mark.parametrize("error", ERRORS[:2], ids=lambda error: type(error).__name__)
 def test_an_exception_of_a_signal_handler_while_the_response_is_waited_for(error: Exception) -> None:
     with serve(Reply.http_error(429, headers={"retry-after": "1"}), repeat=True) as server:
-        client = sdk(server, max_retries=3)
+        client = sdk_client(server, max_retries=3)
         stream = streamkit.stream_text(client, **PARAMS)
         with alarm(raising(error)), pytest.raises(type(error)) as caught:
             list(stream)
         assert caught.value is error
         assert (stream.status, stream.result.error) == ("interrupted", error)
-        abandoned()
+        wait_for_abandoned_requests()
         assert len(server.requests) == 1
-
-
-class Log(Sink):
-    def __init__(self) -> None:
-        self.text = ""
-        self.results: list[StreamResult] = []
-
-    def write(self, text: str) -> None:
-        self.text += text
-
-    def finish(self, result: StreamResult) -> None:
-        self.results.append(result)
 
 
 class Calling(Tracer):
@@ -135,18 +125,18 @@ class Calling(Tracer):
 )
 def test_a_signal_handler_that_closes_or_cancels_wherever_it_comes(what: str, reply: Reply) -> None:
     """It only asks: the sinks are finished once, and the result holds what the consumer got."""
-    with serve(reply, repeat=True) as server, sdk(server) as client:
+    with serve(reply, repeat=True) as server, sdk_client(server) as client:
 
         def run(tracer_of: Callable[[Any], Tracer]) -> Tracer:
-            log = Log()
+            log = ResultLog()
             got: list[str] = []
             stream = streamkit.stream_text(client, sinks=log, **PARAMS)
             tracer = tracer_of(stream)
             with tracer.running(), contextlib.suppress(RuntimeError):  # reading on after a `close` is a mistake
                 with stream:
                     got.extend(stream)
-            abandoned()
-            assert active(client) == []
+            wait_for_abandoned_requests()
+            assert open_connections_in_use(client) == []
             assert [result.text for result in log.results] == [stream.text]
             assert log.results == [stream.result]
             assert log.text == stream.text
@@ -179,9 +169,9 @@ def test_a_second_interrupt_during_the_cleanup_of_the_first(use: Callable[[Any],
     """The first comes from the consumer's own hand, the second at each place of what follows."""
     interrupts = 0
     with serve(REPLY, repeat=True) as server:
-        client = sdk(server)
+        client = sdk_client(server)
 
-        class Interrupting(Log):
+        class Interrupting(ResultLog):
             def write(self, text: str) -> None:
                 super().write(text)
                 tracer.start()
@@ -205,13 +195,13 @@ def test_a_second_interrupt_during_the_cleanup_of_the_first(use: Callable[[Any],
             nonlocal tracer
             gc.collect()  # or a stream before this one is finalised while it is traced
             tracer = Started(at, KeyboardInterrupt("second"))
-            first, second = Interrupting(), Log()
+            first, second = Interrupting(), ResultLog()
             stream = streamkit.stream_text(client, sinks=[first, second], **PARAMS)
             with tracer.running(), pytest.raises(KeyboardInterrupt):
                 use(stream)
             assert stream.status == "interrupted", tracer.hit
             assert [len(log.results) for log in (first, second)] == [1, 1], tracer.hit
-            assert active(client) == [], tracer.hit
+            assert open_connections_in_use(client) == [], tracer.hit
             return tracer.hit is not None
 
         while run(interrupts):
@@ -221,52 +211,52 @@ def test_a_second_interrupt_during_the_cleanup_of_the_first(use: Callable[[Any],
 
 
 def test_a_second_ctrl_c_while_a_sink_finishes() -> None:
-    class Stubborn(Log):
+    class Stubborn(ResultLog):
         def finish(self, result: StreamResult) -> None:
             super().finish(result)
             raise KeyboardInterrupt("second")
 
     for enter in (False, True):
-        first, second = Stubborn(), Log()
+        first, second = Stubborn(), ResultLog()
         with serve(REPLY.stall(after_events=0 if enter else 4)) as server:
-            client = sdk(server)
+            client = sdk_client(server)
             stream = streamkit.stream_text(client, sinks=[first, second], **PARAMS)
             with alarm(raising(KeyboardInterrupt("first"))), pytest.raises(KeyboardInterrupt):
                 (in_with if enter else bare)(stream)
             assert (stream.status, len(first.results), len(second.results)) == ("interrupted", 1, 1)
-            abandoned()
-            free(client)
+            wait_for_abandoned_requests()
+            assert_no_connection_in_use(client)
 
 
 def test_a_second_ctrl_c_while_the_response_is_waited_for() -> None:
-    class Stubborn(Log):
+    class Stubborn(ResultLog):
         def finish(self, result: StreamResult) -> None:
             super().finish(result)
             raise KeyboardInterrupt("second")
 
     with serve(Reply.http_error(429, headers={"retry-after": "1"}), repeat=True) as server:
         for use in (bare, in_with, lambda stream: stream.open()):
-            first, second = Stubborn(), Log()
-            client = sdk(server, max_retries=2)
+            first, second = Stubborn(), ResultLog()
+            client = sdk_client(server, max_retries=2)
             stream = streamkit.stream_text(client, sinks=[first, second], **PARAMS)
             with alarm(raising(KeyboardInterrupt("first"))), pytest.raises(KeyboardInterrupt):
                 use(stream)
             assert (stream.status, len(first.results), len(second.results)) == ("interrupted", 1, 1)
-        abandoned()
+        wait_for_abandoned_requests()
         assert len(server.requests) == 3
 
 
 def test_a_second_ctrl_c_at_the_end_of_enter() -> None:
     """The first comes when `open` has returned, and nothing refers to the stream but `__enter__`."""
 
-    class Stubborn(Log):
+    class Stubborn(ResultLog):
         def finish(self, result: StreamResult) -> None:
             super().finish(result)
             raise KeyboardInterrupt("second")
 
     with serve(REPLY.stall(after_events=4)) as server:
-        client = sdk(server)
-        first, second = Stubborn(), Log()
+        client = sdk_client(server)
+        first, second = Stubborn(), ResultLog()
         stream: Any = streamkit.stream_text(client, sinks=[first, second], **PARAMS)
 
         def interrupted() -> None:
@@ -277,12 +267,12 @@ def test_a_second_ctrl_c_at_the_end_of_enter() -> None:
         with pytest.raises(KeyboardInterrupt):
             in_with(stream)
         assert (stream.status, len(first.results), len(second.results)) == ("interrupted", 1, 1)
-        free(client)
+        assert_no_connection_in_use(client)
 
 
 def test_an_alarm_in_the_quiet_of_a_request_leaves_the_client_usable() -> None:
     with serve(REPLY.stall(after_events=4), REPLY) as server:
-        client: anthropic.Anthropic = sdk(server)
+        client: anthropic.Anthropic = sdk_client(server)
         with alarm(raising(AlarmError())), pytest.raises(AlarmError):
             streamkit.collect(client, **PARAMS)
         assert streamkit.collect(client, **PARAMS).text == "".join(PIECES)

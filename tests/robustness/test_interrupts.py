@@ -7,7 +7,6 @@ import dis
 import gc
 import pickle
 import sys
-import threading
 import traceback
 import warnings
 from collections import Counter
@@ -22,7 +21,8 @@ import pytest
 import streamkit
 from streamkit import Sink, StreamResult
 from streamkit.testing import Reply, serve
-from tests.conftest import PARAMS, sdk
+from tests.support.clients import PARAMS, open_connections_in_use, sdk_client
+from tests.support.harness import wait_for_abandoned_requests
 
 PIECES = ["One ", "two ", "three"]
 TEXT = "".join(PIECES)
@@ -302,19 +302,6 @@ class Tracer:
             sys.settrace(before)
 
 
-def abandoned() -> None:
-    """Wait for requests that were abandoned before their headers: they are closed as soon as these arrive."""
-    for thread in threading.enumerate():
-        if thread.name == "streamkit-request":
-            thread.join(20)
-            assert not thread.is_alive()
-
-
-def active(client: anthropic.Anthropic) -> list[Any]:
-    """The connections of a client that are in use."""
-    return [one for one in client._client._transport._pool.connections if not one.is_idle() and not one.is_closed()]
-
-
 def check_result(result: StreamResult, use: Use, sinks: list[Log], text: str) -> None:
     assert result.status in ("streaming", "complete", "interrupted", "failed")
     assert text.startswith(result.text)
@@ -366,7 +353,7 @@ def run_once(  # noqa: PLR0917
         except BaseException as caught:
             raised = caught
             use.raised = True
-        abandoned()
+        wait_for_abandoned_requests()
         hit = tracer.hit if tracer is not None else None
         finalising = hit is not None and tracer is not None and tracer.finalising
         if raised is not None:
@@ -381,7 +368,7 @@ def run_once(  # noqa: PLR0917
         for result in results:
             if result is not None:
                 check_result(result, use, sinks, TEXT)
-        held = bool(active(client))
+        held = bool(open_connections_in_use(client))
         began = use.stream is not None and use.stream.result.attempts > 0
         # Nothing refers to the stream from here on.
         if error is not None:
@@ -389,11 +376,11 @@ def run_once(  # noqa: PLR0917
         results.clear()
         ignored.clear()
         result = raised = use.outer = use.result = use.stream = None
-        collected = bool(active(client)) or (began and not sinks[0].results)
+        collected = bool(open_connections_in_use(client)) or (began and not sinks[0].results)
         if collected:
             gc.collect()
             collected = held
-    assert active(client) == [], "the connection is in use when nothing refers to the stream"
+    assert open_connections_in_use(client) == [], "the connection is in use when nothing refers to the stream"
     assert all("was dropped without being closed" in str(warning.message) for warning in warned)
     times = {len(sink.results) for sink in sinks}
     assert times in ({1}, {0}), f"sinks were finished {times} times"
@@ -424,7 +411,7 @@ def every_point(way: Way, step: int) -> tuple[int, int, list[Outcome], list[str]
                 sink.clear()
             return run_once(way, client, sinks, tracer, error)
 
-        client = sdk(server)
+        client = sdk_client(server)
         run(Tracer(), None)  # what is made once and kept
         counting = Tracer()
         run(counting, None)
@@ -441,7 +428,7 @@ def every_point(way: Way, step: int) -> tuple[int, int, list[Outcome], list[str]
                 outcomes.append(run(Tracer(at, error), error))
             except AssertionError as failed:
                 failures.append(f"{counting.points[at]}: {failed}".split("\n")[0])
-                client = sdk(server)
+                client = sdk_client(server)
                 streamkit._core.dispatch._in_use.clear()
         assert server.connections <= runs * len(way.replies)
     # What depends on the time runs or does not: the last points may not be reached.
@@ -487,7 +474,7 @@ def test_a_finaliser_that_is_interrupted(kind: str, capsys: pytest.CaptureFixtur
     at, reached = 0, True
     lost = 0
     with serve(REPLY, repeat=True) as server, contextlib.ExitStack() as hooks:
-        client = sdk(server)
+        client = sdk_client(server)
         hooks.callback(setattr, sys, "unraisablehook", sys.unraisablehook)
         sys.unraisablehook = lambda unraisable: ignored.append(unraisable.exc_value)
         while reached:
@@ -502,12 +489,12 @@ def test_a_finaliser_that_is_interrupted(kind: str, capsys: pytest.CaptureFixtur
                     del stream
             reached = tracer.hit is not None
             at += 1
-            if reached and tracer.hit.code.co_name == "__del__" and active(client):  # before it could do anything
-                lost += 1
-                client = sdk(server)
+            if reached and tracer.hit.code.co_name == "__del__" and open_connections_in_use(client):
+                lost += 1  # interrupted before it could do anything
+                client = sdk_client(server)
                 streamkit._core.dispatch._in_use.clear()
                 continue
-            assert active(client) == [], tracer.hit
+            assert open_connections_in_use(client) == [], tracer.hit
             assert [result.status for result in sink.results] == ["interrupted"], tracer.hit
             assert len(ignored) == (reached or kind == "warning")
     with capsys.disabled():
@@ -528,7 +515,7 @@ def at_every_call(way: Way, kind: type[BaseException], where: str) -> int:
     sinks = [Log(), Log(), Log()]
     at, reached = -1, True
     uses: list[Use] = []
-    with serve(*way.replies, repeat=True) as server, sdk(server) as client:
+    with serve(*way.replies, repeat=True) as server, sdk_client(server) as client:
         while reached:
             at += 1
             server._used = 0

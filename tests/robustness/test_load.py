@@ -23,7 +23,7 @@ from streamkit import (
     stream_text,
 )
 from streamkit.testing import Reply, serve
-from tests.conftest import PARAMS, async_sdk, free, sdk
+from tests.support.clients import PARAMS, assert_no_connection_in_use, async_sdk_client, sdk_client
 
 # ruff: noqa: E501 - the table
 FAULTS = {
@@ -97,12 +97,12 @@ def test_async_streams(backend: str, count: int) -> None:
         work.results.append(stream.result)
 
     async def go() -> None:
-        async with async_sdk(server, timeout=60) as client:
+        async with async_sdk_client(server, timeout=60) as client:
             with anyio.fail_after(100):
                 async with anyio.create_task_group() as tasks:
                     for _ in work.replies:
                         tasks.start_soon(one, client)
-            free(client)
+            assert_no_connection_in_use(client)
 
     with serve(*work.replies) as server:
         anyio.run(go, backend=backend)
@@ -136,7 +136,7 @@ def test_threads() -> None:
             wrong.append(error)
 
     with serve(*work.replies) as server:
-        client = sdk(server, timeout=60)
+        client = sdk_client(server, timeout=60)
         threads = [threading.Thread(target=run, args=(client,)) for _ in range(32)]
         for thread in threads:
             thread.start()
@@ -145,7 +145,7 @@ def test_threads() -> None:
         assert wrong == []
         assert not any(thread.is_alive() for thread in threads)
         assert len(server.requests) == 192
-        free(client)
+        assert_no_connection_in_use(client)
     print(work.check())
     assert meter.total.streams == 192
 
@@ -155,7 +155,7 @@ def cpu(count: int) -> float:
     words = [f"{n} " for n in range(120)]
 
     async def go() -> None:
-        async with async_sdk(server, timeout=120) as client:
+        async with async_sdk_client(server, timeout=120) as client:
             async with anyio.create_task_group() as tasks:
                 for _ in range(count):
                     tasks.start_soon(lambda: collect(client, **PARAMS))

@@ -31,23 +31,21 @@ from streamkit import (
     StreamTruncatedError,
 )
 from streamkit.testing import Reply, serve
-from tests.conftest import (
-    PARAMS,
+from tests.support.clients import NEWEST_SDK, PARAMS, async_sdk_client, sdk_client
+from tests.support.events import (
+    MESSAGE_STOP,
     PING,
-    STOP,
-    async_sdk,
-    closed,
-    delta,
-    ending,
-    opened,
-    run,
-    sdk,
+    block_delta,
+    block_start,
+    block_stop,
+    input_delta,
+    message_delta,
+    message_start,
     sse,
-    start,
-    text,
-    tool,
-    tool_input,
+    text_delta,
+    tool_use_start,
 )
+from tests.support.harness import run
 
 pytestmark = pytest.mark.filterwarnings(
     # The SDK and its HTTP library leave generators behind when a body is not read to its end, and trio says so.
@@ -55,11 +53,10 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:Pydantic serializer warnings",
 )
 
-A, B = text("One "), text("two")
-HEAD = (start(), opened(), A)
-TAIL = (B, closed(), ending(), STOP)
+A, B = text_delta("One "), text_delta("two")
+HEAD = (message_start(), block_start(), A)
+TAIL = (B, block_stop(), message_delta(), MESSAGE_STOP)
 WHOLE = sse(*HEAD, *TAIL)
-NEWEST = tuple(int(part) for part in anthropic.__version__.split(".")[:2]) >= (2, 12)
 DONE, HALF = ("complete", None, "One two"), ("failed", StreamProtocolError, "One ")
 Seen = tuple[str, "type[StreamError] | None", str]
 
@@ -112,10 +109,12 @@ STAGES = {
     "message_stop": 7,
 }
 MESSAGE = {
-    **start({"type": "text", "text": "One "}, {"type": "text", "text": "two"}, stop_reason="end_turn")["message"],
+    **message_start({"type": "text", "text": "One "}, {"type": "text", "text": "two"}, stop_reason="end_turn")[
+        "message"
+    ],
     "usage": {"input_tokens": 3, "output_tokens": 7},
 }
-EMOJI = sse(start(), opened(), text("Ünïcödé 👩‍🚀"), closed(), ending(), STOP)
+EMOJI = sse(message_start(), block_start(), text_delta("Ünïcödé 👩‍🚀"), block_stop(), message_delta(), MESSAGE_STOP)
 
 
 def at_each_stage() -> dict[str, Peer]:
@@ -163,12 +162,12 @@ PEERS: dict[str, Peer] = {
     "CRLF, byte by byte": Peer(replace(lines(b"\r\n"), chunk_sizes=(1,)), DONE),
     "a byte-order mark": Peer(body(b"\xef\xbb\xbf" + WHOLE), DONE, NO_STREAM),
     "comments": Peer(between(b": keep-alive\n\n:\n\n"), DONE),
-    "a comment in an event": Peer(between(b": note\n" + sse(text("and "))), ("complete", None, "One and two")),
+    "a comment in an event": Peer(between(b": note\n" + sse(text_delta("and "))), ("complete", None, "One and two")),
     "data in several lines": Peer(
         between(b'event: content_block_delta\ndata: {"type":"content_block_delta",\ndata: "index":0,\n'
                 b'data:"delta":{"type":"text_delta","text":"and "}}\n\n'), ("complete", None, "One and two"),
     ),
-    "unknown fields": Peer(between(b"id: 7\nretry: 10\nfoo: bar\nbaz\n" + sse(text("and "))), ("complete", None, "One and two")),
+    "unknown fields": Peer(between(b"id: 7\nretry: 10\nfoo: bar\nbaz\n" + sse(text_delta("and "))), ("complete", None, "One and two")),
     "no space after the colon": Peer(body(WHOLE.replace(b": ", b":")), DONE),
     "no event lines": Peer(
         body(b"".join(line + b"\n\n" for line in WHOLE.split(b"\n") if line.startswith(b"data"))), DONE, GONE
@@ -180,53 +179,53 @@ PEERS: dict[str, Peer] = {
     "no blank line at the end": Peer(body(WHOLE.rstrip()), DONE),
     "[DONE] at the end": Peer(body(WHOLE + b"data: [DONE]\n\n"), DONE),
     "[DONE] in the middle": Peer(between(b"data: [DONE]\n\n"), HALF, DONE),
-    "events after the end": Peer(body(WHOLE + sse(text("three"), start(), ending(), PING)), DONE),
+    "events after the end": Peer(body(WHOLE + sse(text_delta("three"), message_start(), message_delta(), PING)), DONE),
     "garbage after the end": Peer(body(WHOLE + b"\xff\xff{"), DONE),
     # Out of order.
-    "an index that was never opened": Peer(between(text("x", 9)), HALF),
-    "the end of an index that was never opened": Peer(between(closed(9)), DONE, HALF),
-    "the end of a block before the message": Peer(body(sse(closed(), *HEAD, *TAIL)), DONE),
+    "an index that was never opened": Peer(between(text_delta("x", 9)), HALF),
+    "the end of an index that was never opened": Peer(between(block_stop(9)), DONE, HALF),
+    "the end of a block before the message": Peer(body(sse(block_stop(), *HEAD, *TAIL)), DONE),
     "text before the message": Peer(body(sse(A, *HEAD, *TAIL)), NO_STREAM),
-    "a block before the message": Peer(body(sse(opened(), *HEAD, *TAIL)), NO_STREAM),
-    "the end before the message": Peer(body(sse(STOP, *HEAD, *TAIL)), NO_STREAM),
-    "a block that is never closed": Peer(body(sse(*HEAD, B, ending(), STOP)), DONE),
-    "a second message in the first": Peer(between(start()), HALF),
+    "a block before the message": Peer(body(sse(block_start(), *HEAD, *TAIL)), NO_STREAM),
+    "the end before the message": Peer(body(sse(MESSAGE_STOP, *HEAD, *TAIL)), NO_STREAM),
+    "a block that is never closed": Peer(body(sse(*HEAD, B, message_delta(), MESSAGE_STOP)), DONE),
+    "a second message in the first": Peer(between(message_start()), HALF),
     "two messages": Peer(body(WHOLE + WHOLE), DONE),
-    "a block opened twice": Peer(between(opened()), DONE),
-    "the end without its reason": Peer(body(sse(*HEAD, B, closed(), STOP)), DONE),
-    "text after its block": Peer(body(sse(*HEAD, closed(), B, ending(), STOP)), DONE),
-    "text after the reason": Peer(body(sse(*HEAD, closed(), ending(), B, STOP)), DONE),
+    "a block opened twice": Peer(between(block_start()), DONE),
+    "the end without its reason": Peer(body(sse(*HEAD, B, block_stop(), MESSAGE_STOP)), DONE),
+    "text after its block": Peer(body(sse(*HEAD, block_stop(), B, message_delta(), MESSAGE_STOP)), DONE),
+    "text after the reason": Peer(body(sse(*HEAD, block_stop(), message_delta(), B, MESSAGE_STOP)), DONE),
     # What nobody knows.
     "an unknown event": Peer(between({"type": "hologram", "x": 1}), DONE),
-    "an unknown delta": Peer(between(delta(0, "hologram_delta", x=1)), DONE),
-    "an unknown block": Peer(between(opened(1, "hologram", x=1), closed(1)), DONE),
+    "an unknown delta": Peer(between(block_delta(0, "hologram_delta", x=1)), DONE),
+    "an unknown block": Peer(between(block_start(1, "hologram", x=1), block_stop(1)), DONE),
     "an unknown block with deltas": Peer(
-        between(opened(1, "hologram"), delta(1, "hologram_delta", x=1), text("and ", 1), closed(1)),
+        between(block_start(1, "hologram"), block_delta(1, "hologram_delta", x=1), text_delta("and ", 1), block_stop(1)),
         ("complete", None, "One \n\nand two"),
     ),
     "an unknown block between texts": Peer(
-        body(sse(*HEAD, closed(), opened(1, "hologram"), closed(1), opened(2), text("two", 2), ending(), STOP)),
+        body(sse(*HEAD, block_stop(), block_start(1, "hologram"), block_stop(1), block_start(2), text_delta("two", 2), message_delta(), MESSAGE_STOP)),
         ("complete", None, "One \n\ntwo"),
     ),
-    "an unknown stop reason": Peer(body(sse(*HEAD, B, closed(), ending("tired"), STOP)), DONE),
+    "an unknown stop reason": Peer(body(sse(*HEAD, B, block_stop(), message_delta("tired"), MESSAGE_STOP)), DONE),
     # Malformed events.
     "a delta without its delta": Peer(between({"type": "content_block_delta", "index": 0}), HALF),
     "a delta without its type": Peer(between({"type": "content_block_delta", "index": 0, "delta": {}}), HALF),
-    "a delta whose text is a number": Peer(between(delta(0, "text_delta", text=5)), HALF),
-    "a delta whose text is null": Peer(between(delta(0, "text_delta", text=None)), HALF),
+    "a delta whose text is a number": Peer(between(block_delta(0, "text_delta", text=5)), HALF),
+    "a delta whose text is null": Peer(between(block_delta(0, "text_delta", text=None)), HALF),
     "a block that is no object": Peer(between({"type": "content_block_start", "index": 1, "content_block": "x"}), HALF),
-    "a block without a type": Peer(between({"type": "content_block_start", "index": 1, "content_block": {}}, closed(1)), DONE),
-    "an index that is an object": Peer(between({**opened(), "index": {}}), HALF),
+    "a block without a type": Peer(between({"type": "content_block_start", "index": 1, "content_block": {}}, block_stop(1)), DONE),
+    "an index that is an object": Peer(between({**block_start(), "index": {}}), HALF),
     "a message that is no object": Peer(body(sse({"type": "message_start", "message": "x"})), NO_STREAM),
     "a message of nothing": Peer(body(sse({"type": "message_start", "message": {}}, *HEAD[1:], *TAIL)), DONE),
-    "usage that is no object": Peer(between({**ending(None), "usage": 7}), HALF),
-    "a stop reason that is no text": Peer(between(ending(["x"])), HALF),  # type: ignore[arg-type]
+    "usage that is no object": Peer(between({**message_delta(None), "usage": 7}), HALF),
+    "a stop reason that is no text": Peer(between(message_delta(["x"])), HALF),  # type: ignore[arg-type]
     "an event whose type is no text": Peer(between(b'event: ping\ndata: {"type": ["x"]}\n\n'), HALF, DONE),
-    "an event without a type": Peer(between(b'event: odd\ndata: {"x": 1}\n\n'), DONE, HALF if NEWEST else DONE),
+    "an event without a type": Peer(between(b'event: odd\ndata: {"x": 1}\n\n'), DONE, HALF if NEWEST_SDK else DONE),
     # Errors of the API.
     "an error first": Peer(body(sse(OVERLOADED)), ("failed", StreamAPIError, "")),
     "an error in the middle": Peer(between(OVERLOADED), ERROR),
-    "an error after the reason": Peer(body(sse(*HEAD, B, closed(), ending(), OVERLOADED)), ("failed", StreamAPIError, "One two")),
+    "an error after the reason": Peer(body(sse(*HEAD, B, block_stop(), message_delta(), OVERLOADED)), ("failed", StreamAPIError, "One two")),
     "an error after the end": Peer(body(WHOLE + sse(OVERLOADED)), DONE),
     "an error in plain words": Peer(between(b"event: error\ndata: upstream timed out\n\n"), ERROR),
     "an error that is null": Peer(between(b'event: error\ndata: {"type":"error","error":null}\n\n'), ERROR),
@@ -262,7 +261,7 @@ PEERS: dict[str, Peer] = {
 async def read(way: str, is_async: bool, url: Any, peer: Peer, **more: Any) -> StreamResult[Any, Any]:
     """Everything that one way of reading gives."""
     options = {**dict(peer.options), **more}
-    client: Any = (async_sdk if is_async else sdk)(url, **dict(peer.client))
+    client: Any = (async_sdk_client if is_async else sdk_client)(url, **dict(peer.client))
     try:
         if way == "bytes":
             given = streamkit.collect(client, on_error="return", retries=0, **options, **PARAMS)
@@ -336,7 +335,7 @@ OTHERWISE: dict[tuple[str, str], Seen] = {
     # The SDK's raw iterator hands it on.
     ("the end of an index that was never opened", "raw"): DONE,
 }
-if not NEWEST:
+if not NEWEST_SDK:
     OTHERWISE["the end of a block before the message", "helper"] = NO_STREAM
 
 
@@ -367,7 +366,7 @@ def test_a_server_that_does_not_stream(is_async: bool, beta: bool) -> None:
     async def reading() -> tuple[StreamResult[Any, Any], list[str], list[str]]:
         text, kinds = list[str](), list[str]()
         sink = streamkit.CallbackSink(text.append, on_event=lambda event: kinds.append(event.type))
-        client: Any = (async_sdk if is_async else sdk)(server)
+        client: Any = (async_sdk_client if is_async else sdk_client)(server)
         resource = client.beta.messages if beta else client.messages
         given = streamkit.collect(resource, on_error="return", sinks=sink, **PARAMS)
         result = await given if is_async else given
@@ -394,7 +393,7 @@ def test_an_error_as_json_is_retried_like_an_event(kind: str) -> None:
     failed = as_json({"type": "error", "error": {"type": kind, "message": "Busy"}})
     failed = replace(failed, headers=(("retry-after", "0.001"),))
     with serve(failed, body(WHOLE)) as server:
-        result = streamkit.collect(sdk(server), on_error="return", retries=1, **PARAMS)
+        result = streamkit.collect(sdk_client(server), on_error="return", retries=1, **PARAMS)
     assert (result.status, result.attempts) == (("complete", 2) if kind == "overloaded_error" else ("failed", 1))
 
 
@@ -460,7 +459,7 @@ async def read_url(is_async: bool, url: str) -> StreamResult[Any, Any]:
 @pytest.mark.parametrize("encoding", ["", "gzip"])
 def test_an_event_of_16_mb(encoding: str) -> None:
     """Too large in many chunks, and too large in one that was small on the wire."""
-    data = sse(*HEAD, text("x" * 2**24), *TAIL)
+    data = sse(*HEAD, text_delta("x" * 2**24), *TAIL)
     reply = body(data, chunk_size=65536)
     if encoding:
         reply = body(gzip.compress(data), headers={"content-encoding": "gzip"})
@@ -473,7 +472,7 @@ def test_an_event_of_16_mb(encoding: str) -> None:
 
 
 def test_an_event_of_14_mb_is_an_event() -> None:
-    with serve(body(sse(*HEAD, text("x" * 14 * 2**20), *TAIL), chunk_size=65536)) as server:
+    with serve(body(sse(*HEAD, text_delta("x" * 14 * 2**20), *TAIL), chunk_size=65536)) as server:
         result = run("asyncio", lambda: read_url(False, server.url))
     assert (result.status, len(result.text)) == ("complete", 14 * 2**20 + 7)
     print("1 case")
@@ -483,8 +482,8 @@ def test_tool_input_of_a_block_that_is_never_closed() -> None:
     """Whole if it is, and else named as what it is: never half an input that passes for a whole one."""
     cases = 0
     for raw, whole in [('{"a": 1}', True), ('{"a": 1', False), ("", True), ("{", False)]:
-        for tail in ((ending("tool_use"), STOP), (ending("tool_use"),), (STOP,)):
-            with serve(body(sse(start(), tool(), tool_input(raw), *tail))) as server:
+        for tail in ((message_delta("tool_use"), MESSAGE_STOP), (message_delta("tool_use"),), (MESSAGE_STOP,)):
+            with serve(body(sse(message_start(), tool_use_start(), input_delta(raw), *tail))) as server:
                 result = run("asyncio", lambda server=server: read_url(False, server.url))
             assert result.status == "complete"
             assert len(result.tool_uses) == whole
@@ -508,7 +507,7 @@ def table() -> str:
     return "\n".join(["| what comes | read by bytes | read by the SDK's events |", "|---|---|---|", *rows, ""])
 
 
-@pytest.mark.skipif(not NEWEST, reason="the table is that of the newest SDK")
+@pytest.mark.skipif(not NEWEST_SDK, reason="the table is that of the newest SDK")
 def test_the_table_of_peers_is_the_one_that_is_run() -> None:
     page = (Path(__file__).parents[2] / "docs" / "peers.md").read_text("utf-8")
     assert page.endswith(f"\n\n{table()}"), f"the table in docs/peers.md should be:\n{table()}"

@@ -21,7 +21,7 @@ from streamkit import (
 )
 from streamkit._sdk.failures import api_error
 from streamkit.testing import Reply, serve
-from tests.conftest import PARAMS, sdk
+from tests.support.clients import PARAMS, sdk_client
 
 FAMILY: dict[type[StreamError], tuple[type[Exception], ...]] = {
     StreamError: (anthropic.APIError,),
@@ -101,7 +101,7 @@ def test_retryable(kind: type[StreamError], retryable: bool) -> None:
 def test_an_error_event_of_any_form_is_an_api_error(data: bytes) -> None:
     with serve(Reply.text("Hello there").error("api_error", after_events=4, body=data)) as server:
         with pytest.raises(StreamAPIError) as caught:
-            collect(sdk(server), **PARAMS)
+            collect(sdk_client(server), **PARAMS)
     assert caught.value.status_code == 500
     assert caught.value.result.text == "Hello "
     assert str(caught.value)
@@ -110,7 +110,7 @@ def test_an_error_event_of_any_form_is_an_api_error(data: bytes) -> None:
 def test_the_error_has_the_request_id_and_the_response_of_the_stream() -> None:
     with serve(Reply.text("Hello there").error("overloaded_error", after_events=4, message="Busy")) as server:
         with pytest.raises(StreamAPIError) as caught:
-            collect(sdk(server), **PARAMS)
+            collect(sdk_client(server), **PARAMS)
     error = caught.value
     assert str(error) == "overloaded_error: Busy"
     assert error.request_id == error.result.request_id is not None

@@ -17,7 +17,15 @@ from anthropic.types.beta import BetaMessage
 import streamkit
 from streamkit import BufferSink, StreamAPIError, StreamError, StreamTruncatedError
 from streamkit.testing import Reply, Server, serve
-from tests.conftest import PARAMS, PLATFORMS, client_for, free, platform_for, run, sdk, settled
+from tests.support.clients import (
+    PARAMS,
+    PLATFORMS,
+    assert_no_connection_in_use,
+    client_for,
+    platform_client_for,
+    sdk_client,
+)
+from tests.support.harness import awaited, run
 
 pytestmark = pytest.mark.filterwarnings(
     # The SDK and its HTTP library leave generators behind when a body is not read to its end.
@@ -44,7 +52,7 @@ def opened(pick: Callable[[Any], Any]) -> Callable[[Any], Handed]:
 
     @contextlib.asynccontextmanager
     async def hand(client: Any) -> AsyncIterator[tuple[Any, dict[str, Any]]]:
-        yield await settled(pick(client)), {}
+        yield await awaited(pick(client)), {}
 
     return hand
 
@@ -68,10 +76,10 @@ async def first_turn(client: Any) -> AsyncIterator[tuple[Any, dict[str, Any]]]:
     runner = client.beta.messages.tool_runner(**PARAMS, tools=[], stream=True)
     turns = aiter(runner) if hasattr(runner, "__aiter__") else iter(runner)
     try:
-        yield await settled(anext(turns) if hasattr(turns, "__anext__") else next(turns)), {}
+        yield await awaited(anext(turns) if hasattr(turns, "__anext__") else next(turns)), {}
     finally:
         with contextlib.suppress(anthropic.APIError, AssertionError):  # the runner misses the end of the turn
-            await settled(turns.aclose() if hasattr(turns, "aclose") else turns.close())
+            await awaited(turns.aclose() if hasattr(turns, "aclose") else turns.close())
 
 
 @dataclass(frozen=True)
@@ -180,7 +188,9 @@ async def client_of(door: Door, mode: str, server: Server) -> AsyncIterator[Any]
         async with server.async_client(http_client=anthropic.DefaultAioHttpClient(), max_retries=0) as client:
             yield client
     else:
-        async with platform_for(mode, door.platform, server) if door.platform else client_for(mode, server) as client:
+        async with (
+            platform_client_for(mode, door.platform, server) if door.platform else client_for(mode, server) as client
+        ):
             yield client
 
 
@@ -264,10 +274,10 @@ async def go_through(door: Door, function: str, client: Any, sink: BufferSink, *
             return
         sinks = [sink, streamkit.CallbackSink(on_text=interrupt)] if stop else sink
         if function == "collect":
-            assert await settled(streamkit.collect(given, sinks=sinks, **params)) == sink.result
+            assert await awaited(streamkit.collect(given, sinks=sinks, **params)) == sink.result
         else:
             assert door.create is not None
-            message = await settled(streamkit.streamed(door.create(client), sinks=sinks)(**PARAMS))
+            message = await awaited(streamkit.streamed(door.create(client), sinks=sinks)(**PARAMS))
             assert message == sink.result.message
 
 
@@ -284,7 +294,7 @@ def test_a_door(door: Door, mode: str, function: str, ending: str) -> None:
                 except (StreamError, Stop) as error:
                     raised.append(error)
                 if door.platform != "aiohttp":
-                    free(client)
+                    assert_no_connection_in_use(client)
 
     run(mode, main)
     result = sink.result
@@ -307,7 +317,7 @@ def test_each_turn_of_the_tool_runner() -> None:
         return f"high in {harbour}"
 
     with serve(Reply.tool_use("get_tide", {"harbour": "Brest"}, text="Let me see."), REPLY) as server:
-        runner = sdk(server).beta.messages.tool_runner(**PARAMS, tools=[get_tide], stream=True)
+        runner = sdk_client(server).beta.messages.tool_runner(**PARAMS, tools=[get_tide], stream=True)
         results = [streamkit.collect(stream) for stream in runner]
         assert "high in Brest" in server.requests[1].body.decode()
     assert [(result.status, result.text) for result in results] == [

@@ -14,7 +14,9 @@ import pytest
 import streamkit
 from streamkit import CallbackSink
 from streamkit.testing import Reply, serve
-from tests.conftest import BETA, FUNCTIONS, PARAMS, cancelled_once, client_for, read_through, run, settled
+from tests.support.bodies import BETA
+from tests.support.clients import PARAMS, client_for
+from tests.support.harness import FUNCTIONS, awaited, cancelled_once, read_through, run
 
 pytestmark = pytest.mark.filterwarnings(
     # The SDK and its HTTP library leave generators behind when a body is not read to its end, and trio says so.
@@ -24,7 +26,6 @@ pytestmark = pytest.mark.filterwarnings(
 # message_start, ping, content_block_start, "One ", "two ", "three", content_block_stop, message_delta, message_stop
 REPLY = Reply.text(["One ", "two ", "three"], usage={"cache_read_input_tokens": 20, "cache_creation_input_tokens": 3})
 TEXT = "One two three"
-MODES = ("sync", "asyncio", "trio")
 CONTENT: dict[str, Any] = {"traces": {"content_mode": "content"}}
 
 
@@ -89,11 +90,6 @@ def spans() -> Iterator[Spans]:
     made = Spans()
     yield made
     made.provider.shutdown()
-
-
-@pytest.fixture(params=MODES)
-def mode(request: pytest.FixtureRequest) -> str:
-    return request.param
 
 
 def raise_left(_: object) -> None:
@@ -202,7 +198,7 @@ def test_the_content_of_the_helper(spans: Spans, mode: str) -> None:
                 theirs = spans.one()
                 assert TEXT in theirs["gen_ai.output.messages"]
                 collected = streamkit.collect(resource.stream(**PARAMS))
-                assert (await settled(collected)).text == TEXT
+                assert (await awaited(collected)).text == TEXT
                 assert spans.one() == theirs
 
     with serve(REPLY, repeat=True) as server:

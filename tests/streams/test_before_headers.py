@@ -17,9 +17,9 @@ import pytest
 import streamkit
 from streamkit import BufferSink, StreamTimeoutError
 from streamkit.testing import Reply, Server, serve
-from tests.conftest import PARAMS, client_for, free, run, settled
+from tests.support.clients import PARAMS, assert_no_connection_in_use, client_for, open_connections_in_use
+from tests.support.harness import ALL_MODES, awaited, read_all, run, wait_for_abandoned_requests
 
-MODES = ["sync", "asyncio", "trio", "aiohttp"]
 # The SDK pauses for a second after each of these, by its own hand.
 BUSY = Reply.http_error(429, headers={"retry-after": "1"})
 SOON = 0.1  # seconds in which `cancel` ends the wait
@@ -37,7 +37,7 @@ SOURCES: dict[str, Callable[[Any], tuple[Any, dict[str, Any]]]] = {
 }
 
 
-@pytest.fixture(params=MODES)
+@pytest.fixture(params=ALL_MODES)
 def mode(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -45,25 +45,10 @@ def mode(request: pytest.FixtureRequest) -> str:
 async def drained(stream: Any) -> BaseException | None:
     """Read a stream to its end in a `with` block, and return what it raised."""
     try:
-        if hasattr(stream, "__anext__"):
-            async with stream:
-                async for _ in stream:
-                    pass
-        else:
-            with stream:
-                for _ in stream:
-                    pass
+        await read_all(stream)
     except (anthropic.APIError, KeyboardInterrupt) as error:
         return error
     return None
-
-
-def no_request_is_left() -> None:
-    """Wait for the threads of requests that were abandoned."""
-    for thread in threading.enumerate():
-        if thread.name == "streamkit-request":
-            thread.join(20)
-            assert not thread.is_alive()
 
 
 @contextlib.contextmanager
@@ -98,14 +83,14 @@ def test_cancel_while_the_sdk_pauses(mode: str, source: str) -> None:
             assert time.monotonic() - acted[0] < SOON + SLACK
             assert (stream.status, stream.result.error, stream.text) == ("interrupted", None, "")
             assert sink.result is stream.result
-            no_request_is_left()
+            wait_for_abandoned_requests()
             if mode != "sync":
                 await anyio.sleep(1.2)  # longer than the pause: what was cancelled leaves no task
             if mode != "aiohttp":
-                free(client)
+                assert_no_connection_in_use(client)
 
     with serve(BUSY, repeat=True) as server:
-        run("trio" if mode == "trio" else "asyncio", main)
+        run(mode, main)
         assert len(server.requests) == 1
 
 
@@ -150,8 +135,8 @@ def test_an_abandoned_request_is_closed_as_soon_as_it_answers() -> None:
             assert list(stream) == []
         assert stream.status == "interrupted"
         may.set()
-        no_request_is_left()
-        free(client)
+        wait_for_abandoned_requests()
+        assert_no_connection_in_use(client)
         client.close()
     assert closed == [b""], "the connection was closed, not kept"
 
@@ -186,7 +171,7 @@ def test_a_timeout_while_the_sdk_pauses(mode: str, source: str, clock: str) -> N
                 began = time.monotonic()
                 create = streamkit.streamed(client.messages.create, retries=0, **options)
                 with pytest.raises(StreamTimeoutError) as caught:
-                    await settled(create(**PARAMS))
+                    await awaited(create(**PARAMS))
                 error, took = caught.value, time.monotonic() - began
             else:
                 given, params = SOURCES[source](client)
@@ -198,12 +183,12 @@ def test_a_timeout_while_the_sdk_pauses(mode: str, source: str, clock: str) -> N
                 error, took = found, stream.result.timing.total
             assert (error.clock, error.result.status, error.result.attempts) == (clock, "timed_out", 1)
             assert 0.3 <= took < 0.3 + IN_TIME + SLACK - 0.3
-            no_request_is_left()
+            wait_for_abandoned_requests()
             if mode != "aiohttp":
-                free(client)
+                assert_no_connection_in_use(client)
 
     with serve(BUSY, repeat=True) as server:
-        run("trio" if mode == "trio" else "asyncio", main)
+        run(mode, main)
         assert len(server.requests) == 1
 
 
@@ -216,7 +201,7 @@ def test_an_idle_timeout_before_the_headers_is_retried_like_any_other(mode: str)
                 assert await drained(stream) is None
                 assert (stream.text, stream.result.attempts) == ("Hello", 2)
 
-        run("trio" if mode == "trio" else "asyncio", main)
+        run(mode, main)
         assert len(server.requests) == 2
 
 
@@ -227,12 +212,12 @@ def test_a_refused_request_is_returned(mode: str) -> None:
         async def main() -> None:
             async with client_for(mode, server, max_retries=2) as client:
                 sink = BufferSink()
-                result = await settled(streamkit.collect(client, sinks=sink, on_error="return", **PARAMS))
+                result = await awaited(streamkit.collect(client, sinks=sink, on_error="return", **PARAMS))
                 assert (result.status, type(result.error)) == ("failed", anthropic.BadRequestError)
                 assert "too long" in str(result.error)
                 assert sink.result is result
 
-        run("trio" if mode == "trio" else "asyncio", main)
+        run(mode, main)
 
 
 @pytest.mark.parametrize("error", [anthropic.APIConnectionError, anthropic.APITimeoutError])
@@ -245,12 +230,12 @@ def test_a_request_that_never_got_through_is_returned(mode: str, error: type[Exc
         async def main() -> None:
             kind: Any = anthropic.Anthropic if mode == "sync" else anthropic.AsyncAnthropic
             client = kind(api_key="k", base_url=url, max_retries=0, timeout=0.2)
-            result = await settled(streamkit.collect(client, on_error="return", **PARAMS))
-            await settled(client.close())
+            result = await awaited(streamkit.collect(client, on_error="return", **PARAMS))
+            await awaited(client.close())
             assert type(result.error) is error
             assert result.status == ("timed_out" if error is anthropic.APITimeoutError else "disconnected")
 
-        run("trio" if mode == "trio" else "asyncio", main)
+        run(mode, main)
 
 
 def test_cancel_in_the_moment_of_a_refusal_ends_it_quietly(mode: str) -> None:
@@ -276,9 +261,9 @@ def test_cancel_in_the_moment_of_a_refusal_ends_it_quietly(mode: str) -> None:
                 stream = streamkit.stream_text(client, **PARAMS)
                 assert await drained(stream) is None
                 assert (stream.status, stream.result.error) == ("interrupted", None)
-                await settled(client.close())
+                await awaited(client.close())
 
-        run("trio" if mode == "trio" else "asyncio", main)
+        run(mode, main)
 
 
 def test_mistakes_of_the_caller_are_never_returned(mode: str) -> None:
@@ -288,9 +273,9 @@ def test_mistakes_of_the_caller_are_never_returned(mode: str) -> None:
             async with client_for(mode, server, max_retries=2) as client:
                 wrong: Any = {"nonsense": 1}
                 with pytest.raises(TypeError):
-                    await settled(streamkit.collect(client, on_error="return", **wrong, **PARAMS))
+                    await awaited(streamkit.collect(client, on_error="return", **wrong, **PARAMS))
 
-        run("trio" if mode == "trio" else "asyncio", main)
+        run(mode, main)
 
 
 def test_an_interrupt_before_the_headers_is_returned() -> None:
@@ -313,8 +298,8 @@ def test_an_interrupt_before_the_headers_is_returned() -> None:
         assert (result.status, type(result.error), result.text) == ("interrupted", KeyboardInterrupt, "")
         assert result is sink.result
         may.set()
-        no_request_is_left()
-        free(client)
+        wait_for_abandoned_requests()
+        assert_no_connection_in_use(client)
 
 
 def test_a_context_variable_of_the_caller_is_seen_by_the_request() -> None:
@@ -345,8 +330,7 @@ def test_a_cancellation_from_outside_in_the_same_moment_goes_on() -> None:
                 await task
             assert stream.status == "interrupted"
             # One that was closed in the middle stays in the list until the next request.
-            connections = client._client._transport._pool.connections
-            assert [one for one in connections if not one.is_idle() and not one.is_closed()] == []
+            assert open_connections_in_use(client) == []
 
     with serve(BUSY, repeat=True) as server:
         run("asyncio", main)

@@ -19,22 +19,26 @@ import streamkit
 from streamkit import BufferSink, StreamTimeoutError
 from streamkit._sdk.models import event_maker
 from streamkit.testing import Reply, Server, serve
-from tests.conftest import PARAMS, STOP, client_for, closed, delta, ending, opened, run, settled, start, text
+from tests.support.clients import PARAMS, client_for
+from tests.support.events import (
+    MESSAGE_STOP,
+    block_delta,
+    block_start,
+    block_stop,
+    message_delta,
+    message_start,
+    text_delta,
+)
+from tests.support.harness import MODES, awaited, items_of, run
 
 pytestmark = pytest.mark.filterwarnings(
     # The SDK and its HTTP library leave generators behind when a body is not read to its end, and trio says so.
     "ignore:Exception ignored .*async_generator:pytest.PytestUnraisableExceptionWarning",
 )
 
-MODES = ["sync", "asyncio", "trio"]
 ONE_FAST = ["sync", *(pytest.param(mode, marks=pytest.mark.slow) for mode in MODES[1:])]  # seconds each
 REPLY = Reply.text(["One ", "two ", "three"])  # its first piece of text is the fourth event
 SLACK = 3.0  # seconds that a loaded machine may take longer; every other time in the same test is beyond it
-
-
-@pytest.fixture(params=MODES)
-def mode(request: pytest.FixtureRequest) -> str:
-    return request.param
 
 
 @contextlib.asynccontextmanager
@@ -53,15 +57,6 @@ async def opened_by(way: str, client: Any, mode: str) -> AsyncIterator[tuple[Any
             yield stream, {}
 
 
-async def each(stream: Any) -> AsyncIterator[Any]:
-    if hasattr(stream, "__anext__"):
-        async for item in stream:
-            yield item
-    else:
-        for item in stream:
-            yield item
-
-
 async def ran_out(
     mode: str, server: Server, clock: str, way: str = "client", client: dict[str, Any] | None = None, **options: Any
 ) -> tuple[StreamTimeoutError, float]:
@@ -71,7 +66,7 @@ async def ran_out(
             sink = BufferSink()
             stream = streamkit.stream_text(source, sinks=sink, **params, **options)
             with pytest.raises(anthropic.APITimeoutError) as caught:
-                async for _ in each(stream):
+                async for _ in items_of(stream):
                     pass
             error: Any = caught.value
             assert (type(error), error.clock, error.retryable) == (StreamTimeoutError, clock, True)
@@ -125,7 +120,7 @@ def test_the_read_timeout_of_the_sdk(mode: str, way: str, clocks: dict[str, Any]
                 opened_by(way, client, mode) as (source, params),
             ):
                 with pytest.raises(StreamTimeoutError) as caught:
-                    async for _ in each(streamkit.stream_text(source, **params, **clocks)):
+                    async for _ in items_of(streamkit.stream_text(source, **params, **clocks)):
                         pass
                 return caught.value
 
@@ -139,11 +134,11 @@ def test_a_clock_that_cannot_wake_the_reader_counts_at_the_next_event() -> None:
     """A stand-in offers no socket to shut down. What arrives at last counts, and then the clock does."""
 
     def events() -> Iterator[Any]:
-        for event in (start(), opened(), text("One ")):
+        for event in (message_start(), block_start(), text_delta("One ")):
             yield event_maker(False)(event)
         while stream._state.waker.reason is None:
             threading.Event().wait(0.01)
-        yield event_maker(False)(text("two"))
+        yield event_maker(False)(text_delta("two"))
         raise AssertionError("it is not read any more")
 
     stream = streamkit.stream_text(events(), idle_timeout=1.0)  # type: ignore[call-overload]
@@ -158,7 +153,7 @@ def test_a_clock_that_runs_out_while_the_consumer_works(mode: str) -> None:
     with serve(Reply.text("four" for _ in range(20_000))) as server:
 
         async def work(stream: Any) -> None:
-            async for _ in each(stream):
+            async for _ in items_of(stream):
                 last_of_chunk.append(not stream._state.waiting)
                 while time.monotonic() < stream._state.waker.total_at or (mode == "sync" and running(stream)):  # noqa: ASYNC110
                     await anyio.sleep(0.01)
@@ -188,7 +183,7 @@ def test_the_first_clock_names_itself(mode: str) -> None:
             async def go() -> Any:
                 async with client_for(mode, server) as client:
                     with pytest.raises(StreamTimeoutError) as caught:
-                        async for _ in each(streamkit.stream_text(client, retries=0, **options, **PARAMS)):  # noqa: B023
+                        async for _ in items_of(streamkit.stream_text(client, retries=0, **options, **PARAMS)):  # noqa: B023
                             pass
                     return caught.value.clock
 
@@ -199,16 +194,27 @@ def test_the_first_clock_names_itself(mode: str) -> None:
 @pytest.mark.parametrize("mode", ONE_FAST)
 def test_long_thinking_survives_an_idle_clock(mode: str) -> None:
     """Thinking is content, also where nobody listens to it; so is tool input."""
-    thinking = [delta(0, "thinking_delta", thinking=f"{n} ") for n in range(20)]
-    block = opened(0, "thinking", thinking="", signature="")
-    signed = delta(0, "signature_delta", signature="c2ln")
-    events = (start(), block, *thinking, signed, closed(), opened(1), text("So", 1), closed(1), ending(), STOP)
+    thinking = [block_delta(0, "thinking_delta", thinking=f"{n} ") for n in range(20)]
+    block = block_start(0, "thinking", thinking="", signature="")
+    signed = block_delta(0, "signature_delta", signature="c2ln")
+    events = (
+        message_start(),
+        block,
+        *thinking,
+        signed,
+        block_stop(),
+        block_start(1),
+        text_delta("So", 1),
+        block_stop(1),
+        message_delta(),
+        MESSAGE_STOP,
+    )
     with serve(Reply.events(*events, delay=0.1)) as server:
 
         async def go() -> Any:
             async with client_for(mode, server) as client:
                 stream = streamkit.stream_text(client, idle_timeout=1.8, **PARAMS)
-                assert [piece async for piece in each(stream)] == ["So"]
+                assert [piece async for piece in items_of(stream)] == ["So"]
                 return stream.result
 
         result = run(mode, go)
@@ -230,7 +236,7 @@ def test_a_slow_consumer_does_not_trip_the_idle_clock(mode: str) -> None:
         async def go() -> None:
             async with client_for(mode, server) as client:
                 stream = streamkit.stream_text(client, idle_timeout=0.5, **PARAMS)
-                async for _ in each(stream):
+                async for _ in items_of(stream):
                     work(0.6)
                     if mode != "sync":
                         await anyio.sleep(0.1)
@@ -238,7 +244,7 @@ def test_a_slow_consumer_does_not_trip_the_idle_clock(mode: str) -> None:
                 stream = streamkit.stream_text(client, idle_timeout=0.5, retries=0, **PARAMS)
                 seen = 0.0
                 with pytest.raises(StreamTimeoutError):  # noqa: PT012
-                    async for _ in each(stream):
+                    async for _ in items_of(stream):
                         work(0.6)
                         seen = stream.result.timing.total
                 assert stream.result.timing.total >= seen + 0.5, "the clock begins when the reader waits"
@@ -255,7 +261,7 @@ def test_content_that_comes_just_in_time(mode: str) -> None:
         async def go() -> Any:
             async with client_for(mode, server) as client:
                 stream = streamkit.stream_text(client, idle_timeout=1.4, **PARAMS)
-                async for _ in each(stream):
+                async for _ in items_of(stream):
                     pass
                 return stream.result
 
@@ -287,9 +293,9 @@ def test_total_while_the_response_is_waited_for(mode: str, door: str, timeout: A
             source, given = (made, {}) if door == "client" else (made.beta.messages, {"timeout": timeout})
             stream = streamkit.stream_text(source, total_timeout=0.3, **given, **PARAMS)
             with pytest.raises(StreamTimeoutError) as caught:
-                async for _ in each(stream):
+                async for _ in items_of(stream):
                     pass
-            await settled(made.close())
+            await awaited(made.close())
             assert caught.value.result is stream.result
             return stream.result
 
@@ -308,8 +314,8 @@ def test_the_timeout_of_the_sdk_while_the_response_is_waited_for(mode: str) -> N
             client = kind(api_key="k", base_url=url, max_retries=0, timeout=0.2)
             stream = streamkit.stream_text(client, total_timeout=60, **PARAMS)
             with pytest.raises(anthropic.APITimeoutError) as caught:
-                await settled(stream.open())
-            await settled(client.close())
+                await awaited(stream.open())
+            await awaited(client.close())
             assert (type(caught.value), stream.status) == (anthropic.APITimeoutError, "timed_out")
 
         run(mode, go)
@@ -325,7 +331,7 @@ def test_many_clocks_at_once(mode: str) -> None:
 
         async def drain() -> None:
             with contextlib.suppress(StreamTimeoutError):
-                async for _ in each(stream):
+                async for _ in items_of(stream):
                     pass
 
         if mode == "sync":
@@ -358,12 +364,12 @@ THOUSAND = """
 import resource, threading
 from streamkit import stream_text
 from streamkit.testing import Reply, serve
-from tests.conftest import PARAMS, sdk
+from tests.support.clients import PARAMS, sdk_client
 
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
 with serve(Reply.text("Hello there").stall(after_events=4), repeat=True) as server:
-    client = sdk(server)
+    client = sdk_client(server)
     streams = [stream_text(client, idle_timeout=60, total_timeout=60, **PARAMS) for _ in range(1000)]
     for stream in streams:
         assert next(stream) == "Hello "
@@ -389,13 +395,13 @@ SCRIPT = """
 import sys, threading
 from streamkit import collect
 from streamkit.testing import Reply, serve
-from tests.conftest import PARAMS, sdk
+from tests.support.clients import PARAMS, sdk_client
 
 def ours():
     return [t for t in threading.enumerate() if t.name != "MainThread" and "testing" not in t.name]
 
 with serve(Reply.text("Hello there", delay=0.01), repeat=True) as server:
-    client = sdk(server)
+    client = sdk_client(server)
     collect(client, **PARAMS)
     assert ours() == [], ours()
     work = [

@@ -15,7 +15,8 @@ import pytest
 
 import streamkit
 from streamkit.testing import Reply, serve
-from tests.conftest import PARAMS, async_sdk, run, sdk
+from tests.support.clients import PARAMS, async_sdk_client, sdk_client
+from tests.support.harness import run
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide.md"
 PIECES = [f"{number} " for number in range(40)]
@@ -69,12 +70,14 @@ def test_threads_get_all_the_text_and_the_end(mode: str, ending: tuple[Reply, ty
     with serve(reply) as server:
 
         async def main() -> Any:
-            async with async_sdk(server) as client:
+            async with async_sdk_client(server) as client:
                 return await streamkit.collect(client, sinks=sinks, retries=0, **PARAMS)
 
         def drain() -> Any:
             return (
-                run(mode, main) if mode != "sync" else streamkit.collect(sdk(server), sinks=sinks, retries=0, **PARAMS)
+                run(mode, main)
+                if mode != "sync"
+                else streamkit.collect(sdk_client(server), sinks=sinks, retries=0, **PARAMS)
             )
 
         if error is None:
@@ -95,7 +98,7 @@ def test_the_readers_of_a_cut_stream_got_something() -> None:
     # So that the comparison above is not one of nothing with nothing.
     pieces: queue.Queue[Any] = queue.Queue()
     with serve(ENDINGS["truncated"][0]) as server:
-        streamkit.collect(sdk(server), sinks=ToQueue(pieces), on_error="return", **PARAMS)
+        streamkit.collect(sdk_client(server), sinks=ToQueue(pieces), on_error="return", **PARAMS)
     items = [pieces.get_nowait() for _ in range(pieces.qsize())]
     assert len(items) > 2
     assert (items[0], items[-1].status) == ("0 ", "disconnected")
@@ -103,7 +106,7 @@ def test_the_readers_of_a_cut_stream_got_something() -> None:
 
 def broadcast_to(server: Any, sink: Any) -> asyncio.Task[Any]:
     async def main() -> Any:
-        async with async_sdk(server) as client:
+        async with async_sdk_client(server) as client:
             return await streamkit.collect(client, sinks=sink, retries=0, on_error="return", **PARAMS)
 
     return asyncio.ensure_future(main())

@@ -20,7 +20,7 @@ import gc, multiprocessing, os, sys, threading, warnings
 from concurrent.futures import ProcessPoolExecutor
 import streamkit
 from streamkit.testing import Reply, serve
-from tests.conftest import PARAMS, sdk
+from tests.support.clients import PARAMS, sdk_client
 
 warnings.filterwarnings("ignore", "This process .* is multi-threaded, use of fork", DeprecationWarning)
 WORDS = ["word "] * 30
@@ -54,7 +54,7 @@ def work(url):
     return result.status, [t.name for t in threading.enumerate() if t.name == "streamkit-clock"]
 
 with serve(Reply.text(WORDS, delay=0.02), repeat=True) as server:
-    client = sdk(server)
+    client = sdk_client(server)
     for _ in range(3):
         stream = streamkit.stream_text(client, idle_timeout=0.5, total_timeout=60, **PARAMS)
         next(stream)
@@ -69,7 +69,7 @@ print("ok")
 
 INHERITED = """
 with serve(Reply.text(WORDS, delay=0.01), repeat=True) as server:
-    client = sdk(server)
+    client = sdk_client(server)
     stream = streamkit.stream_text(client, idle_timeout=10, sinks=Log(), **PARAMS)
     first = next(stream)
 
@@ -100,7 +100,7 @@ print("ok")
 # A `with` block that the child leaves, by the end of the program.
 LEFT = """
 server = serve(Reply.text(WORDS, delay=0.01), repeat=True).__enter__()  # not to be left by the child
-with streamkit.stream_text(sdk(server), sinks=Log(), **PARAMS) as stream:
+with streamkit.stream_text(sdk_client(server), sinks=Log(), **PARAMS) as stream:
     next(stream)
     child = os.fork()
     if child == 0:
@@ -115,10 +115,10 @@ print("ok")
 
 ASYNC = """
 import asyncio
-from tests.conftest import async_sdk
+from tests.support.clients import async_sdk_client
 
 async def main():
-    async with async_sdk(server) as client:
+    async with async_sdk_client(server) as client:
         stream = streamkit.stream_text(client, idle_timeout=10, sinks=Log(), **PARAMS)
         await stream.__anext__()
 

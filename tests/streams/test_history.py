@@ -13,9 +13,22 @@ import pytest
 from anthropic.types.beta import BetaMessage
 
 from streamkit import StreamResult
-from tests.conftest import BETA, RECORDED, STOP, closed, delta, ending, opened, sse, start, text, tool, tool_input
+from tests.support.bodies import BETA, RECORDED
+from tests.support.events import (
+    MESSAGE_STOP,
+    block_delta,
+    block_start,
+    block_stop,
+    input_delta,
+    message_delta,
+    message_start,
+    sse,
+    text_delta,
+    tool_use_start,
+)
+from tests.support.in_memory import play
 from tests.support.request_types import complaints
-from tests.core.test_cuts import events_of, play, whole
+from tests.support.second_reading import events_of, whole
 
 THINKING = ("thinking", "redacted_thinking")
 LIMITS = ("max_tokens", "model_context_window_exceeded")
@@ -28,7 +41,7 @@ def objections(content: list[dict[str, Any]], arrived: list[dict[str, Any] | Non
     """What the API would refuse about an assistant's content; `arrived` are the events that it was made of."""
     found = []
     stop = next((e["delta"]["stop_reason"] for e in reversed(arrived) if e and e.get("type") == "message_delta"), None)
-    ended = any(event == STOP for event in arrived) or stop is not None
+    ended = any(event == MESSAGE_STOP for event in arrived) or stop is not None
     inputs = raw_inputs(arrived)
     results = [block.get("tool_use_id") for block in content]
     citations = [e["delta"]["citation"] for e in arrived if e and e.get("delta", {}).get("type") == "citations_delta"]
@@ -182,23 +195,23 @@ def test_cut_at_every_event_of_each_recording(recording: Path) -> None:
 
 
 def block(index: int, kind: str, **fields: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    return opened(index, kind, **fields), closed(index)
+    return block_start(index, kind, **fields), block_stop(index)
 
 
 def said(index: int, words: str) -> tuple[dict[str, Any], ...]:
-    return opened(index), text(words, index), closed(index)
+    return block_start(index), text_delta(words, index), block_stop(index)
 
 
 def thought(index: int, signature: str = "c2ln") -> tuple[dict[str, Any], ...]:
-    begin = opened(index, "thinking", thinking="", signature="")
-    signed = (delta(index, "signature_delta", signature=signature),) if signature else ()
-    return (begin, delta(index, "thinking_delta", thinking="Hm"), *signed, closed(index))
+    begin = block_start(index, "thinking", thinking="", signature="")
+    signed = (block_delta(index, "signature_delta", signature=signature),) if signature else ()
+    return (begin, block_delta(index, "thinking_delta", thinking="Hm"), *signed, block_stop(index))
 
 
 def used(index: int, raw: str = '{"a": 1}', kind: str = "tool_use") -> tuple[dict[str, Any], ...]:
     names = {"server_tool_use": {"name": "web_search"}, "mcp_tool_use": {"name": "tides", "server_name": "harbour"}}
-    begun = opened(index, kind, id=f"toolu_{index}", input={}, **names.get(kind, {"name": "get_tide"}))
-    return begun, tool_input(raw, index), closed(index)
+    begun = block_start(index, kind, id=f"toolu_{index}", input={}, **names.get(kind, {"name": "get_tide"}))
+    return begun, input_delta(raw, index), block_stop(index)
 
 
 def found(index: int, of: int, kind: str = "web_search_tool_result") -> tuple[dict[str, Any], ...]:
@@ -216,7 +229,7 @@ SHAPES: dict[str, tuple[dict[str, Any], ...]] = {
     "thinking and a tool": (*thought(0), *used(1)),
     "thinking and bad input": (*thought(0), *used(1, '{"a": ')),
     "thinking between": (*said(0, "A"), *thought(1), *said(2, " "), *used(3, "{")),
-    "a tool without input": (tool(0), closed(0)),
+    "a tool without input": (tool_use_start(0), block_stop(0)),
     "two tools": (*used(0), *used(1, "{")),
     "a search": (*said(0, "A"), *used(1, kind="server_tool_use"), *found(2, 1), *said(3, "B")),
     "a search without its result": (*said(0, "A"), *used(1, kind="server_tool_use"), *said(2, "B")),
@@ -227,14 +240,14 @@ SHAPES: dict[str, tuple[dict[str, Any], ...]] = {
     "a result of an earlier reply": (*found(0, 9), *said(1, "A")),
     "an unknown block": (*block(0, "hologram", shape="cube"), *said(1, "A"), *block(2, "hologram", shape="cone")),
     "interleaved": (
-        opened(0),
-        opened(1, "hologram"),
-        opened(2),
-        text("A"),
-        text("B", 2),
-        closed(2),
-        closed(0),
-        closed(1),
+        block_start(0),
+        block_start(1, "hologram"),
+        block_start(2),
+        text_delta("A"),
+        text_delta("B", 2),
+        block_stop(2),
+        block_stop(0),
+        block_stop(1),
     ),
 }
 REASONS = [
@@ -248,7 +261,7 @@ def test_every_shape_with_every_end(name: str) -> None:
     """Each mix of blocks, whole with each stop reason, and cut after each event."""
     cases = 0
     for reason in REASONS:
-        events = [start(), *SHAPES[name], *([ending(reason)] if reason else []), STOP]
+        events = [message_start(), *SHAPES[name], *([message_delta(reason)] if reason else []), MESSAGE_STOP]
         for count in range(len(events) + 1):
             arrived = events[:count]
             before = copy.deepcopy(arrived)
@@ -263,8 +276,16 @@ def test_every_shape_with_every_end(name: str) -> None:
 def test_programmatic_tool_calls_keep_what_they_refer_to() -> None:
     """A client tool that a server tool called: its result comes in the next reply, so it has to be there."""
     caller = {"type": "code_execution_20250825", "tool_id": "toolu_0"}
-    use = opened(1, "tool_use", id="toolu_1", name="get_tide", input={}, caller=caller)
-    events = (start(), *used(0, kind="server_tool_use"), use, tool_input("{}", 1), closed(1), ending("tool_use"), STOP)
+    use = block_start(1, "tool_use", id="toolu_1", name="get_tide", input={}, caller=caller)
+    events = (
+        message_start(),
+        *used(0, kind="server_tool_use"),
+        use,
+        input_delta("{}", 1),
+        block_stop(1),
+        message_delta("tool_use"),
+        MESSAGE_STOP,
+    )
     _, result = play(sse(*events))
     (message,) = result.new_messages()
     assert [block["id"] for block in message["content"]] == ["toolu_0", "toolu_1"]  # type: ignore[typeddict-item, union-attr, index]

@@ -12,7 +12,7 @@ PREAMBLE = """
 import asyncio, sys, threading, time, warnings
 import streamkit
 from streamkit.testing import Reply, serve
-from tests.conftest import PARAMS, async_sdk, sdk
+from tests.support.clients import PARAMS, async_sdk_client, sdk_client
 
 warnings.simplefilter("always", ResourceWarning)
 warnings.showwarning = lambda message, category, *_: print(f"{category.__name__}: {message}", flush=True)
@@ -31,13 +31,13 @@ server = serve(Reply.text(["One ", "two"]).stall(after_events=4), repeat=True)._
 """
 
 GLOBAL = """
-stream = streamkit.stream_text(sdk(server), sinks=Log(), **PARAMS)
+stream = streamkit.stream_text(sdk_client(server), sinks=Log(), **PARAMS)
 next(stream)
 print("end")
 """
 
 DAEMON = """
-stream = streamkit.stream_text(sdk(server), sinks=Log(), **PARAMS)
+stream = streamkit.stream_text(sdk_client(server), sinks=Log(), **PARAMS)
 threading.Thread(target=lambda: list(stream), daemon=True).start()
 while not stream.text:
     time.sleep(0.001)
@@ -50,7 +50,7 @@ class Failing(streamkit.Sink):
     def finish(self, result):
         raise OSError("disk full")
 
-streams = [streamkit.stream_text(sdk(server), sinks=sink, **PARAMS) for sink in (Failing(), Log())]
+streams = [streamkit.stream_text(sdk_client(server), sinks=sink, **PARAMS) for sink in (Failing(), Log())]
 for stream in streams:
     next(stream)
 print("end")
@@ -59,7 +59,7 @@ print("end")
 RAISES = """
 async def main():
     global client
-    client = async_sdk(server)
+    client = async_sdk_client(server)
     async for piece in streamkit.stream_text(client, sinks=[Log(), AsyncLog()], **PARAMS):
         raise ValueError("in the body")
 
@@ -72,7 +72,7 @@ except ValueError:
 LOOP = """
 async def main():
     global client, stream
-    client = async_sdk(server)
+    client = async_sdk_client(server)
     stream = streamkit.stream_text(client, sinks=[Log(), AsyncLog()], **PARAMS)
     await stream.__anext__()
 
@@ -83,7 +83,7 @@ print("end")
 NO_SHUTDOWN = """
 async def main():
     global client, stream
-    client = async_sdk(server)
+    client = async_sdk_client(server)
     stream = streamkit.stream_text(client, sinks=[Log(), AsyncLog()], **PARAMS)
     await stream.__anext__()
 

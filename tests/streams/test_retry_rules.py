@@ -11,17 +11,18 @@ import pytest
 
 import streamkit
 from streamkit import (
-    Sink,
     StreamAPIError,
     StreamConnectionError,
     StreamError,
     StreamProtocolError,
-    StreamResult,
     StreamTimeoutError,
     StreamTruncatedError,
 )
 from streamkit.testing import Reply, Server, serve
-from tests.conftest import PARAMS, STOP, cancelled_once, client_for, closed, ending, opened, run, start, text
+from tests.support.clients import PARAMS, client_for
+from tests.support.events import MESSAGE_STOP, block_start, block_stop, message_delta, message_start, text_delta
+from tests.support.harness import awaited, cancelled_once, items_of, run
+from tests.support.sinks import Log
 
 pytestmark = pytest.mark.filterwarnings(
     # The SDK and its HTTP library leave generators behind when a body is not read to its end, and trio says so.
@@ -43,7 +44,7 @@ EARLY: dict[str, tuple[Reply, type[StreamError], dict[str, Any]]] = {
     "reset after the start": (REPLY.reset(after_events=1), StreamConnectionError, {}),
     "reset after a ping": (REPLY.reset(after_events=2), StreamConnectionError, {}),
     "cut after a stray end of a block": (
-        Reply.events(closed(), headers={"retry-after": "0.001"}),
+        Reply.events(block_stop(), headers={"retry-after": "0.001"}),
         StreamTruncatedError,
         {},
     ),
@@ -68,43 +69,18 @@ NEVER: dict[str, tuple[Reply, type[StreamError]]] = {
     "cut after text": (REPLY.cut(after_events=5), StreamTruncatedError),
     "reset after the reason": (REPLY.reset(after_events=8), StreamConnectionError),
     "text in the start, then cut": (
-        Reply.events(start({"type": "text", "text": "One "}), headers={"retry-after": "0.001"}), StreamTruncatedError
+        Reply.events(message_start({"type": "text", "text": "One "}), headers={"retry-after": "0.001"}),
+        StreamTruncatedError,
     ),
     "garbage": (REPLY.garbage(b"data: {oops\n\n", after_events=1), StreamProtocolError),
-    "out of order": (Reply.events(text("x")), StreamProtocolError),
+    "out of order": (Reply.events(text_delta("x")), StreamProtocolError),
     "HTML": (Reply.recorded(b"<html>", content_type="text/html"), StreamProtocolError),
 }  # fmt: skip
 
 
-class Log(Sink):
-    """Keeps every call."""
-
-    def __init__(self) -> None:
-        self.events: list[str] = []
-        self.text: list[str] = []
-        self.finished: list[str] = []
-
-    def event(self, event: Any) -> None:
-        self.events.append(event.type)
-
-    def write(self, text: str) -> None:
-        self.text.append(text)
-
-    def finish(self, result: StreamResult[Any, Any]) -> None:
-        self.finished.append(result.status)
-
-
-@pytest.fixture(params=["sync", "asyncio", "trio"])
-def mode(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
 async def drain(stream: Any, items: list[Any]) -> None:
-    if hasattr(stream, "__anext__"):
-        async for item in stream:
-            items.append(item)  # noqa: PERF401 - all that came stays, also when it breaks
-    else:
-        items.extend(iter(stream))
+    async for item in items_of(stream):
+        items.append(item)  # noqa: PERF401 - all that came stays, also when it breaks
 
 
 async def read(
@@ -131,18 +107,18 @@ def test_before_content(mode: str, name: str) -> None:
             stream, log, given = run(mode, lambda: read(mode, server, retries=allowed, **options))  # noqa: B023
             assert len(server.requests) == stream.result.attempts == min(fails, allowed) + 1
             assert len({request.body for request in server.requests}) == 1
-        assert given == log.events
+        assert given == log.of("event")
         assert given.count("message_start") <= 1
-        assert log.finished == [stream.status]
+        assert log.of("finish") == [stream.status]
         if fails <= allowed:
-            assert (stream.status, stream.text, "".join(log.text)) == ("complete", TEXT, TEXT)
+            assert (stream.status, stream.text, "".join(log.of("write"))) == ("complete", TEXT, TEXT)
             assert stream.result.error is None
             assert given == ["message_start", "content_block_start", *["content_block_delta"] * 3,
                              "content_block_stop", "message_delta", "message_stop"]  # fmt: skip
         else:
             assert type(stream.result.error) is kind
             assert stream.result.error.retryable
-            assert log.text == []
+            assert log.of("write") == []
         cases += 1
     print(f"{cases} cases")
 
@@ -155,9 +131,9 @@ def test_never(mode: str, name: str) -> None:
         stream, log, given = run(mode, lambda: read(mode, server, retries=5))
         assert len(server.requests) == stream.result.attempts == 1
     assert type(stream.result.error) is kind
-    assert given == log.events
-    assert log.finished == [stream.status] != ["complete"]
-    assert "".join(log.text) == stream.text
+    assert given == log.of("event")
+    assert log.of("finish") == [stream.status] != ["complete"]
+    assert "".join(log.of("write")) == stream.text
     assert TEXT.startswith(stream.text)
     assert bool(stream.text) is ("text" in name or "reason" in name)
     print("1 case")
@@ -165,9 +141,12 @@ def test_never(mode: str, name: str) -> None:
 
 def test_content_that_is_no_text_counts(mode: str) -> None:
     """Thinking, and a tool use that has only begun."""
-    blocks = [opened(0, "thinking", thinking="", signature=""), opened(0, "tool_use", id="t", name="x", input={})]
+    blocks = [
+        block_start(0, "thinking", thinking="", signature=""),
+        block_start(0, "tool_use", id="t", name="x", input={}),
+    ]
     for block in blocks:
-        with serve(Reply.events(start(), block), REPLY) as server:
+        with serve(Reply.events(message_start(), block), REPLY) as server:
             stream, _, _ = run(mode, lambda: read(mode, server, retries=3))
             assert len(server.requests) == 1
         assert type(stream.result.error) is StreamTruncatedError
@@ -176,10 +155,10 @@ def test_content_that_is_no_text_counts(mode: str) -> None:
 
 
 def test_an_empty_reply_that_is_whole_is_not_tried_again(mode: str) -> None:
-    with serve(Reply.events(start(), ending(), STOP), REPLY) as server:
+    with serve(Reply.events(message_start(), message_delta(), MESSAGE_STOP), REPLY) as server:
         stream, log, given = run(mode, lambda: read(mode, server, retries=3))
         assert len(server.requests) == 1
-    assert (stream.status, stream.text, log.finished) == ("complete", "", ["complete"])
+    assert (stream.status, stream.text, log.of("finish")) == ("complete", "", ["complete"])
     assert given == ["message_start", "message_delta", "message_stop"]
     print("1 case")
 
@@ -273,7 +252,7 @@ def test_a_refused_request_while_trying_again(mode: str) -> None:
     with serve(REPLY.cut(after_events=1), Reply.http_error(401)) as server:
         stream, log = run(mode, go)
         assert len(server.requests) == 2
-    assert (stream.status, stream.result.attempts, log.finished) == ("failed", 2, ["failed"])
+    assert (stream.status, stream.result.attempts, log.of("finish")) == ("failed", 2, ["failed"])
     print("1 case")
 
 
@@ -311,7 +290,7 @@ def test_cancel_ends_the_wait(mode: str) -> None:
     with serve(PATIENT, REPLY) as server:
         result, log, items, took = run(mode, go)
         assert len(server.requests) == 1
-    assert (result.status, result.error, items, log.finished) == ("interrupted", None, [], ["interrupted"])
+    assert (result.status, result.error, items, log.of("finish")) == ("interrupted", None, [], ["interrupted"])
     assert took < 10
     print("1 case")
 
@@ -321,7 +300,7 @@ def test_total_timeout_ends_the_wait(mode: str) -> None:
         stream, log, _ = run(mode, lambda: read(mode, server, retries=3, total_timeout=0.4))
         assert len(server.requests) == 1
     error = stream.result.error
-    assert (type(error), error.clock, log.finished) == (StreamTimeoutError, "total", ["timed_out"])
+    assert (type(error), error.clock, log.of("finish")) == (StreamTimeoutError, "total", ["timed_out"])
     assert 0.4 <= stream.result.timing.total < 5
     print("1 case")
 
@@ -331,7 +310,7 @@ def test_the_idle_clock_does_not_run_while_waiting_to_try_again(mode: str) -> No
     with serve(slow, REPLY) as server:
         stream, log, _ = run(mode, lambda: read(mode, server, retries=1, idle_timeout=0.6))
         assert len(server.requests) == 2
-    assert (stream.status, stream.text, log.finished) == ("complete", TEXT, ["complete"])
+    assert (stream.status, stream.text, log.of("finish")) == ("complete", TEXT, ["complete"])
     print("1 case")
 
 
@@ -347,11 +326,9 @@ def test_each_failed_reply_gives_its_connection_back(mode: str) -> None:
 def test_streamed_and_collect_try_again_too(mode: str) -> None:
     async def go() -> None:
         async with client_for(mode, server) as client:
-            given = streamkit.collect(client, retries=1, **PARAMS)
-            result = given if mode == "sync" else await given
+            result = await awaited(streamkit.collect(client, retries=1, **PARAMS))
             assert (result.text, result.attempts) == (TEXT, 2)
-            made = streamkit.streamed(client.messages.create)(**PARAMS)
-            message = made if mode == "sync" else await made
+            message = await awaited(streamkit.streamed(client.messages.create)(**PARAMS))
             assert message.content[0].text == TEXT
 
     cut = REPLY.cut(after_events=2)
@@ -363,8 +340,8 @@ def test_streamed_and_collect_try_again_too(mode: str) -> None:
 
 def test_whole_text_in_the_first_event_is_never_doubled(mode: str) -> None:
     """What was held back is given once, whatever came before."""
-    whole = Reply.events(start(), opened(0, text="All"), closed(), ending(), STOP)
+    whole = Reply.events(message_start(), block_start(0, text="All"), block_stop(), message_delta(), MESSAGE_STOP)
     with serve(REPLY.cut(after_events=2), REPLY.error("api_error", after_events=1), whole) as server:
         stream, log, given = run(mode, lambda: read(mode, server, retries=2))
-    assert (stream.text, log.text, given.count("message_start")) == ("All", ["All"], 1)
+    assert (stream.text, log.of("write"), given.count("message_start")) == ("All", ["All"], 1)
     print("1 case")

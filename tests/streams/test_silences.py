@@ -16,23 +16,20 @@ import streamkit
 from streamkit import StreamTimeoutError
 from streamkit._core.message import MessageBuilder
 from streamkit.testing import Reply, serve
-from tests.conftest import (
-    PARAMS,
+from tests.support.clients import PARAMS, client_for, sdk_client
+from tests.support.events import (
+    MESSAGE_STOP,
     PING,
-    STOP,
-    client_for,
-    closed,
-    delta,
-    ending,
-    opened,
-    run,
-    sdk,
-    settled,
-    start,
-    text,
-    tool,
-    tool_input,
+    block_delta,
+    block_start,
+    block_stop,
+    input_delta,
+    message_delta,
+    message_start,
+    text_delta,
+    tool_use_start,
 )
+from tests.support.harness import ALL_MODES, awaited, run
 
 pytestmark = pytest.mark.filterwarnings(
     # The HTTP library leaves generators behind when a body is not read to its end, and trio says so.
@@ -40,38 +37,42 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:Exception ignored .*async_generator:pytest.PytestUnraisableExceptionWarning",
 )
 
-MODES = ["sync", "asyncio", "trio", "aiohttp"]
-SIGNED = delta(0, "signature_delta", signature="c2ln")
-HIDDEN = opened(0, "thinking", thinking="", signature="")
-SEARCH = tool(0, "web_search", kind="server_tool_use")
-FOUND = opened(1, "web_search_tool_result", tool_use_id="toolu_0", content=[])
-END = (ending(), STOP)
+SIGNED = block_delta(0, "signature_delta", signature="c2ln")
+HIDDEN = block_start(0, "thinking", thinking="", signature="")
+SEARCH = tool_use_start(0, "web_search", kind="server_tool_use")
+FOUND = block_start(1, "web_search_tool_result", tool_use_id="toolu_0", content=[])
+END = (message_delta(), MESSAGE_STOP)
 
 
-@pytest.fixture(params=MODES)
+@pytest.fixture(params=ALL_MODES)
 def mode(request: pytest.FixtureRequest) -> str:
     return request.param
-
-
-def in_loop(mode: str, main: Any) -> None:
-    run("trio" if mode == "trio" else "asyncio", main)
 
 
 # Blocks that need not send anything for a while.
 
 QUIET: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
-    "thinking that is not shown": ([HIDDEN], [SIGNED, closed(), opened(1), text("So.", 1), closed(1)]),
-    "a server tool at work": ([SEARCH, tool_input("{}"), closed()], [FOUND, closed(1), opened(2), text("So.", 2)]),
-    "compaction": ([opened(0, "compaction", content=None)], [closed(), opened(1), text("So.", 1)]),
-    "redacted thinking": ([opened(0, "redacted_thinking", data="x")], [closed(), opened(1), text("So.", 1)]),
+    "thinking that is not shown": (
+        [HIDDEN],
+        [SIGNED, block_stop(), block_start(1), text_delta("So.", 1), block_stop(1)],
+    ),
+    "a server tool at work": (
+        [SEARCH, input_delta("{}"), block_stop()],
+        [FOUND, block_stop(1), block_start(2), text_delta("So.", 2)],
+    ),
+    "compaction": ([block_start(0, "compaction", content=None)], [block_stop(), block_start(1), text_delta("So.", 1)]),
+    "redacted thinking": (
+        [block_start(0, "redacted_thinking", data="x")],
+        [block_stop(), block_start(1), text_delta("So.", 1)],
+    ),
 }
 STUCK: dict[str, list[dict[str, Any]]] = {
     "before a block": [],
-    "in a text": [opened(), text("So")],
-    "in thinking that is shown": [HIDDEN, delta(0, "thinking_delta", thinking="Hm")],
-    "after thinking": [HIDDEN, SIGNED, closed()],
-    "in a tool use": [tool(), tool_input('{"a')],
-    "after a server tool": [SEARCH, tool_input("{}"), closed(), FOUND],
+    "in a text": [block_start(), text_delta("So")],
+    "in thinking that is shown": [HIDDEN, block_delta(0, "thinking_delta", thinking="Hm")],
+    "after thinking": [HIDDEN, SIGNED, block_stop()],
+    "in a tool use": [tool_use_start(), input_delta('{"a')],
+    "after a server tool": [SEARCH, input_delta("{}"), block_stop(), FOUND],
 }
 
 
@@ -79,50 +80,54 @@ STUCK: dict[str, list[dict[str, Any]]] = {
 def test_pings_keep_a_block_alive_that_need_not_send_anything(mode: str, name: str) -> None:
     before, after = QUIET[name]
     pings = [PING] * 8
-    with serve(Reply.events(start(), *before, *pings, *after, *END, delay=0.1)) as server:
+    with serve(Reply.events(message_start(), *before, *pings, *after, *END, delay=0.1)) as server:
 
         async def main() -> None:
             async with client_for(mode, server) as client:
-                result = await settled(streamkit.collect(client, idle_timeout=0.6, retries=0, **PARAMS))
+                result = await awaited(streamkit.collect(client, idle_timeout=0.6, retries=0, **PARAMS))
                 assert (result.status, result.text) == ("complete", "So.")
                 assert result.timing.total > 0.8, "longer than the timeout"
 
-        in_loop(mode, main)
+        run(mode, main)
 
 
 @pytest.mark.parametrize("name", QUIET)
 def test_silence_of_the_line_ends_a_quiet_block_all_the_same(mode: str, name: str) -> None:
     before, _ = QUIET[name]
-    with serve(Reply.events(start(), *before).stall(after_events=1 + len(before))) as server:
+    with serve(Reply.events(message_start(), *before).stall(after_events=1 + len(before))) as server:
 
         async def main() -> None:
             async with client_for(mode, server) as client:
                 with pytest.raises(StreamTimeoutError) as caught:
-                    await settled(streamkit.collect(client, idle_timeout=0.2, retries=0, **PARAMS))
+                    await awaited(streamkit.collect(client, idle_timeout=0.2, retries=0, **PARAMS))
                 assert caught.value.clock == "idle"
 
-        in_loop(mode, main)
+        run(mode, main)
 
 
 @pytest.mark.parametrize("name", STUCK)
 def test_pings_keep_nothing_else_alive(mode: str, name: str) -> None:
     events = STUCK[name]
-    with serve(Reply.events(start(), *events).stall(after_events=1 + len(events), pings=0.03)) as server:
+    with serve(Reply.events(message_start(), *events).stall(after_events=1 + len(events), pings=0.03)) as server:
 
         async def main() -> None:
             async with client_for(mode, server) as client:
                 with pytest.raises(StreamTimeoutError) as caught:
-                    await settled(streamkit.collect(client, idle_timeout=0.3, retries=0, **PARAMS))
+                    await awaited(streamkit.collect(client, idle_timeout=0.3, retries=0, **PARAMS))
                 assert caught.value.clock == "idle"
 
-        in_loop(mode, main)
+        run(mode, main)
 
 
 def test_where_only_events_are_seen_the_timeout_rests_in_a_quiet_block() -> None:
     pings = [PING] * 8
-    reply = Reply.events(start(), HIDDEN, *pings, SIGNED, closed(), opened(1), text("So.", 1), *END, delay=0.1)
-    with serve(reply, Reply.events(start(), opened(), text("So")).stall(after_events=3, pings=0.03)) as server:
-        client = sdk(server)
+    reply = Reply.events(
+        message_start(), HIDDEN, *pings, SIGNED, block_stop(), block_start(1), text_delta("So.", 1), *END, delay=0.1
+    )
+    with serve(
+        reply, Reply.events(message_start(), block_start(), text_delta("So")).stall(after_events=3, pings=0.03)
+    ) as server:
+        client = sdk_client(server)
         with client.messages.stream(**PARAMS) as helper:
             assert streamkit.collect(helper, idle_timeout=0.5).text == "So."
         with client.messages.stream(**PARAMS) as helper, pytest.raises(StreamTimeoutError):
@@ -133,18 +138,18 @@ def test_when_a_message_may_be_silent() -> None:
     """Step by step, as the last block says."""
     builder = MessageBuilder(beta=True)
     steps: list[tuple[dict[str, Any], bool]] = [
-        (start(), False),
-        (opened(0, "thinking", thinking="", signature=""), True),
+        (message_start(), False),
+        (block_start(0, "thinking", thinking="", signature=""), True),
         (SIGNED, True),
-        (closed(0), False),
-        (opened(1, "thinking", thinking="Shown ", signature=""), False),
-        (closed(1), False),
-        (tool(2, kind="mcp_tool_use"), True),
-        (closed(2), True),
-        (opened(3, "mcp_tool_result", tool_use_id="toolu_2", content=[]), False),
-        (closed(3), False),
-        (tool(4, kind="server_tool_use"), True),
-        (ending("pause_turn"), False),
+        (block_stop(0), False),
+        (block_start(1, "thinking", thinking="Shown ", signature=""), False),
+        (block_stop(1), False),
+        (tool_use_start(2, kind="mcp_tool_use"), True),
+        (block_stop(2), True),
+        (block_start(3, "mcp_tool_result", tool_use_id="toolu_2", content=[]), False),
+        (block_stop(3), False),
+        (tool_use_start(4, kind="server_tool_use"), True),
+        (message_delta("pause_turn"), False),
     ]
     assert not builder.may_be_silent
     for event, silent in steps:
@@ -175,10 +180,10 @@ def test_cancel_wakes_a_reader_at_once(mode: str) -> None:
                 assert [piece async for piece in stream] == []
             assert time.monotonic() - cancelled[0] < 1, "the next event never comes"
             assert (stream.status, stream.text, stream.result.error) == ("interrupted", "One ", None)
-            await settled(stream.close() if mode == "sync" else stream.aclose())
+            await awaited(stream.close() if mode == "sync" else stream.aclose())
 
     with serve(Reply.text(["One ", "two"]).stall(after_events=4)) as server:
-        in_loop(mode, main)
+        run(mode, main)
 
 
 def test_the_total_time_ends_while_data_keeps_coming(mode: str) -> None:
@@ -186,11 +191,11 @@ def test_the_total_time_ends_while_data_keeps_coming(mode: str) -> None:
 
         async def main() -> None:
             async with client_for(mode, server) as client:
-                result = await settled(streamkit.collect(client, total_timeout=0.5, on_error="return", **PARAMS))
+                result = await awaited(streamkit.collect(client, total_timeout=0.5, on_error="return", **PARAMS))
                 assert (result.status, result.error.clock) == ("timed_out", "total")
                 assert 0.5 <= result.timing.total < 1.5
 
-        in_loop(mode, main)
+        run(mode, main)
 
 
 # The body goes on after the message.
@@ -236,14 +241,14 @@ def test_a_body_that_does_not_end_holds_a_whole_reply_up_for_a_moment_only(mode:
                 options["http_client"] = anthropic.DefaultAioHttpClient()
             client: Any = anthropic.Anthropic(**options) if mode == "sync" else anthropic.AsyncAnthropic(**options)
             began = time.monotonic()
-            result = await settled(streamkit.collect(client, **PARAMS))
+            result = await awaited(streamkit.collect(client, **PARAMS))
             took = time.monotonic() - began
-            await settled(client.close())
+            await awaited(client.close())
             assert (result.status, result.text) == ("complete", "Hello")
             assert took < 5, "far less than the read timeout"
             assert result.timing.total <= took - 0.15, "the wait is not part of the reply"
 
-        in_loop(mode, main)
+        run(mode, main)
     left = {thread.name for thread in threading.enumerate()} - before
     assert not [name for name in left if "streamkit" in name or "Timer" in name], "no thread is left"
 
@@ -252,7 +257,7 @@ def test_a_body_that_ends_late_gives_its_connection_back() -> None:
     """The end of the body comes by itself, a moment after the message."""
     whole = Reply.text("Hello")
     with serve(whole, whole, whole) as server:
-        client = sdk(server)
+        client = sdk_client(server)
         for _ in range(3):
             assert streamkit.collect(client, **PARAMS).text == "Hello"
         assert server.connections == 1

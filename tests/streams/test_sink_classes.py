@@ -22,33 +22,24 @@ from streamkit import (
 )
 from streamkit._core.dispatch import SinkSet
 from streamkit.testing import Reply, check_sink, serve
-from tests.conftest import PARAMS, STOP, closed, delta, ending, opened, sdk, start, text
+from tests.support.clients import PARAMS, sdk_client
+from tests.support.events import (
+    MESSAGE_STOP,
+    block_delta,
+    block_start,
+    block_stop,
+    message_delta,
+    message_start,
+    text_delta,
+)
+from tests.support.sinks import Log
 
 HELLO = Reply.text(["Hello ", "there"], model="claude-sonnet-5-5")
 
 
 def result_of(reply: Reply = HELLO, **options: Any) -> StreamResult:
     with serve(reply) as server:
-        return collect(sdk(server), on_error="return", **PARAMS, **options)
-
-
-class Log(Sink):
-    """Keeps every call."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, Any]] = []
-
-    def write(self, text: str) -> None:
-        self.calls.append(("write", text))
-
-    def thinking(self, text: str) -> None:
-        self.calls.append(("thinking", text))
-
-    def event(self, event: Any) -> None:
-        self.calls.append(("event", event.type))
-
-    def finish(self, result: StreamResult) -> None:
-        self.calls.append(("finish", result.status))
+        return collect(sdk_client(server), on_error="return", **PARAMS, **options)
 
 
 # StdoutSink
@@ -118,18 +109,18 @@ def test_stdout_with_thinking() -> None:
 
 
 def test_stdout_with_thinking_between_texts() -> None:
-    thought = opened(1, "thinking", thinking="", signature="")
+    thought = block_start(1, "thinking", thinking="", signature="")
     events = (
-        start(),
-        opened(0),
-        text("A", 0),
-        closed(0),
+        message_start(),
+        block_start(0),
+        text_delta("A", 0),
+        block_stop(0),
         thought,
-        delta(1, "thinking_delta", thinking="Hm"),
-        closed(1),
+        block_delta(1, "thinking_delta", thinking="Hm"),
+        block_stop(1),
     )
     file = io.StringIO()
-    tail = (opened(2), text("B", 2), closed(2), ending(), STOP)
+    tail = (block_start(2), text_delta("B", 2), block_stop(2), message_delta(), MESSAGE_STOP)
     result = result_of(Reply.events(*events, *tail), sinks=StdoutSink(file, thinking=True))
     assert result.text == "A\n\nB"
     assert file.getvalue().split() == ["A", "Hm", "B"], "each on a line of its own"
@@ -198,7 +189,7 @@ def test_one_callback_sink_serves_many_streams_at_once() -> None:
     seen = list[str]()
     sink = CallbackSink(seen.append)
     with serve(HELLO, repeat=True) as server:
-        client = sdk(server)
+        client = sdk_client(server)
         with stream_text(client, sinks=sink, **PARAMS) as one, stream_text(client, sinks=sink, **PARAMS) as two:
             assert [next(one), next(two), *one, *two] == ["Hello ", "Hello ", "there", "there"]
     assert seen == ["Hello ", "Hello ", "there", "there"]
@@ -284,7 +275,7 @@ def test_meter_counts_the_tokens_of_failed_attempts_and_the_stream_once() -> Non
     for replies, not_final in (((busy, nothing, final), 1), ((nothing, final), 0)):
         meter = UsageMeter()
         with serve(*replies) as server:
-            assert collect(sdk(server), sinks=meter, retries=2, **PARAMS).ok
+            assert collect(sdk_client(server), sinks=meter, retries=2, **PARAMS).ok
         begun = replies[0] is busy
         assert vars(meter.total) == metered(
             streams=1,
@@ -298,7 +289,7 @@ def test_meter_counts_the_tokens_of_failed_attempts_and_the_stream_once() -> Non
 
 def test_meter_counts_deltas_where_the_api_had_not_counted() -> None:
     meter = UsageMeter()
-    result_of(Reply.events(start(), opened(), *[text("A")] * 5), sinks=meter)
+    result_of(Reply.events(message_start(), block_start(), *[text_delta("A")] * 5), sinks=meter)
     assert meter.total.output_tokens == 5
 
 
@@ -306,7 +297,7 @@ def test_meter_counts_a_stream_that_never_named_its_model_and_null_counts() -> N
     meter = UsageMeter()
     result_of(Reply.events(), sinks=meter)
     assert vars(meter.by_model["unknown"]) == metered(streams=1, not_final=1)
-    result_of(Reply.events(start(usage={"input_tokens": 2, "cache_read_input_tokens": None})), sinks=meter)
+    result_of(Reply.events(message_start(usage={"input_tokens": 2, "cache_read_input_tokens": None})), sinks=meter)
     assert meter.total.input_tokens == 2
 
 
@@ -380,7 +371,7 @@ def test_what_is_no_sink(sinks: Any, said: str) -> None:
     with serve(HELLO) as server:
         for function in (stream_text, collect):
             with pytest.raises(TypeError, match=said):
-                function(sdk(server), sinks=sinks, **PARAMS)
+                function(sdk_client(server), sinks=sinks, **PARAMS)
         assert server.requests == []
 
 
@@ -402,7 +393,7 @@ def test_factories_make_one_for_each_stream() -> None:
 def test_a_sink_in_use_refuses_a_second_stream_until_it_is_released() -> None:
     sink, other = BufferSink(), Log()
     with serve(HELLO, repeat=True) as server:
-        client = sdk(server)
+        client = sdk_client(server)
         with stream_text(client, sinks=sink, **PARAMS) as first:
             next(first)
             second = stream_text(client, sinks=[other, sink], **PARAMS)
@@ -418,15 +409,15 @@ def test_a_sink_in_use_refuses_a_second_stream_until_it_is_released() -> None:
 def test_a_sink_is_claimed_by_opening_not_by_making() -> None:
     sink = BufferSink()
     with serve(HELLO) as server:
-        stream_text(sdk(server), sinks=sink, **PARAMS)
-        assert collect(sdk(server), sinks=sink, **PARAMS).text == sink.text
+        stream_text(sdk_client(server), sinks=sink, **PARAMS)
+        assert collect(sdk_client(server), sinks=sink, **PARAMS).text == sink.text
 
 
 def test_closing_an_unopened_stream_leaves_a_sink_in_use_alone() -> None:
     sink = Log()
     with serve(HELLO) as server:
-        unopened = stream_text(sdk(server), sinks=sink, **PARAMS)
-        with stream_text(sdk(server), sinks=sink, **PARAMS) as stream:
+        unopened = stream_text(sdk_client(server), sinks=sink, **PARAMS)
+        with stream_text(sdk_client(server), sinks=sink, **PARAMS) as stream:
             next(stream)
             unopened.close()
             assert ("finish", "interrupted") not in sink.calls

@@ -16,9 +16,9 @@ from typing_extensions import TypedDict
 import streamkit
 from streamkit import StreamTruncatedError
 from streamkit.testing import Reply, serve
-from tests.conftest import PARAMS, client_for, run
+from tests.support.clients import OLD_SDK, PARAMS, client_for
+from tests.support.harness import awaited, entered, items_of, run
 
-OLD = anthropic.__version__.startswith("0.")
 MODES = ["sync", "asyncio"]
 
 
@@ -58,7 +58,7 @@ SCHEMA = {
 def old_sdk_warns() -> Iterator[None]:
     """The beta client of old SDKs calls `output_format` deprecated, where it means a schema and where it does not."""
     with warnings.catch_warnings():
-        if OLD:
+        if OLD_SDK:
             warnings.filterwarnings("ignore", "The 'output_format' parameter is deprecated", DeprecationWarning)
         yield
 
@@ -75,34 +75,20 @@ def plain(message: Any) -> dict[str, Any]:
     return dict(made)
 
 
-async def by_sdk(mode: str, resource: Any, **params: Any) -> Any:
-    if mode == "sync":
-        with resource.stream(**params) as stream:
-            return stream.get_final_message()
-    async with resource.stream(**params) as stream:
-        return await stream.get_final_message()
+async def by_sdk(resource: Any, **params: Any) -> Any:
+    async with entered(resource.stream(**params)) as stream:
+        return await awaited(stream.get_final_message())
 
 
-async def drained(mode: str, stream: Any) -> tuple[list[Any], list[Any]]:
+async def drained(stream: Any) -> tuple[list[Any], list[Any]]:
     """All items of a stream, and the partial output at each."""
     items: list[Any] = []
     partial = []
-    if mode == "sync":
-        with stream:
-            for item in stream:
-                items.append(item)
-                partial.append(stream.partial_output)
-    else:
-        async with stream:
-            async for item in stream:
-                items.append(item)
-                partial.append(stream.partial_output)
+    async with entered(stream):
+        async for item in items_of(stream):
+            items.append(item)
+            partial.append(stream.partial_output)
     return items, partial
-
-
-async def collected(mode: str, source: Any, **params: Any) -> Any:
-    result = streamkit.collect(source, **params)
-    return result if mode == "sync" else await result
 
 
 @pytest.mark.parametrize("kind", ["stable", "beta"])
@@ -116,17 +102,17 @@ def test_the_value_is_that_of_the_sdk(mode: str, name: str, kind: str) -> None:
         with serve(REPLY, repeat=True) as server, old_sdk_warns():
             async with client_for(mode, server) as client:
                 resource = of(client, kind)
-                theirs = await by_sdk(mode, resource, **params)
+                theirs = await by_sdk(resource, **params)
                 text = streamkit.stream_text(resource, **params)
-                assert await drained(mode, text) == (
+                assert await drained(text) == (
                     PIECES,
                     [{"name": "The"}, {"name": "Thekla"}, {"name": "Thekla", "masts": 3}],
                 )
                 events = streamkit.stream_events(resource, **params)
-                items, partial = await drained(mode, events)
+                items, partial = await drained(events)
                 assert [item.delta.text for item in items if item.type == "content_block_delta"] == PIECES
                 assert (partial[0], partial[-1]) == (None, {"name": "Thekla", "masts": 3})
-                whole = await collected(mode, resource, **params)
+                whole = await awaited(streamkit.collect(resource, **params))
                 for result in (text.result, events.result, whole):
                     assert result.parsed_output == theirs.parsed_output == value
                     assert type(result.parsed_output) is type(value)
@@ -164,7 +150,7 @@ def test_without_a_value_the_rest_is_kept(mode: str, name: str) -> None:
     async def main() -> None:
         with serve(reply) as server:
             async with client_for(mode, server) as client:
-                result = await collected(mode, client, on_error="return", output_format=Boat, **PARAMS)
+                result = await awaited(streamkit.collect(client, on_error="return", output_format=Boat, **PARAMS))
         assert result.parsed_output is None
         assert isinstance(result.parse_error, ValueError)
         with pytest.raises(ValueError, match=said):
@@ -184,7 +170,7 @@ def test_a_truncated_reply_raises_with_what_came(mode: str) -> None:
             async with client_for(mode, server) as client:
                 stream = streamkit.stream_text(client, output_format=Boat, **PARAMS)
                 with pytest.raises(StreamTruncatedError) as caught:
-                    await drained(mode, stream)
+                    await drained(stream)
         assert caught.value.result is stream.result
         assert stream.text == "".join(PIECES[:2])
         assert stream.partial_output == {"name": "Thekla"}, "also after the end"
@@ -261,14 +247,13 @@ def test_a_schema_in_output_config(mode: str, kind: str) -> None:
         with serve(REPLY, repeat=True) as server:
             async with client_for(mode, server) as client:
                 resource = of(client, kind)
-                result = await collected(mode, resource, **params)
+                result = await awaited(streamkit.collect(resource, **params))
                 # Without a type there is nothing to make of it: the text is the value.
                 assert (result.text, result.parsed_output, result.parse_error) == (TEXT, None, None)
-                assert await drained(mode, streamkit.stream_text(resource, **params)) == (PIECES, [None] * 3)
-                items, _ = await drained(mode, streamkit.stream_events(resource, **params))
+                assert await drained(streamkit.stream_text(resource, **params)) == (PIECES, [None] * 3)
+                items, _ = await drained(streamkit.stream_events(resource, **params))
                 assert items[-1].type == "message_stop"
-                message = streamkit.streamed(resource.create)(**params)
-                message = message if mode == "sync" else await message
+                message = await awaited(streamkit.streamed(resource.create)(**params))
                 assert Boat.model_validate_json(message.content[0].text) == Boat(name="Thekla", masts=3)
             assert [request.json["output_config"] for request in server.requests] == [params["output_config"]] * 4
 

@@ -18,7 +18,8 @@ import pytest
 import streamkit
 from streamkit import StreamTimeoutError
 from streamkit.testing import Reply, serve
-from tests.conftest import PARAMS, async_sdk, run
+from tests.support.clients import PARAMS, async_sdk_client
+from tests.support.harness import run
 
 pytestmark = pytest.mark.filterwarnings(
     # The HTTP library leaves generators behind when a body is not read to its end, and trio says so.
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings(
 STOPPED = """
 import sys
 import anthropic, streamkit
-from tests.conftest import PARAMS
+from tests.support.clients import PARAMS
 
 client = anthropic.Anthropic(api_key="k", base_url=sys.argv[1], max_retries=0)
 stream = streamkit.stream_text(client, retries=0, idle_timeout=0.6, **PARAMS)
@@ -79,7 +80,7 @@ def test_a_loop_that_another_task_blocks(loop: str, clock: str) -> None:
     pieces = [f"{number}" for number in range(6)]
 
     async def main() -> None:
-        async with async_sdk(server) as client:
+        async with async_sdk_client(server) as client:
             stream = streamkit.stream_text(client, retries=0, **{f"{clock}_timeout": 0.5}, **PARAMS)
             assert await stream.__anext__() == "0"
             async with anyio.create_task_group() as tasks:
@@ -95,7 +96,7 @@ def test_a_loop_that_another_task_blocks(loop: str, clock: str) -> None:
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
 def test_a_loop_that_another_task_blocks_does_not_keep_a_timeout_from_expiring(loop: str) -> None:
     async def main() -> None:
-        async with async_sdk(server) as client:
+        async with async_sdk_client(server) as client:
             stream = streamkit.stream_text(client, retries=0, idle_timeout=0.3, **PARAMS)
             assert await stream.__anext__() == "One "
             began = time.monotonic()
@@ -120,13 +121,13 @@ def test_data_that_keeps_coming_does_not_keep_the_total_time_from_ending() -> No
 
     async def events() -> Any:
         from streamkit._sdk.models import event_maker
-        from tests.conftest import opened, start, text
+        from tests.support.events import block_start, message_start, text_delta
 
         make = event_maker(False)
-        yield make(start())
-        yield make(opened())
+        yield make(message_start())
+        yield make(block_start())
         while True:
-            yield make(text("word "))
+            yield make(text_delta("word "))
 
     async def main() -> None:
         stream = streamkit.stream_text(events(), total_timeout=0.3)  # type: ignore[call-overload]

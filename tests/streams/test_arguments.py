@@ -1,0 +1,177 @@
+"""Arguments: unknown parameters, wrong options, and what is not a source."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import anthropic
+import pytest
+
+import streamkit
+from streamkit import StreamProtocolError
+from streamkit.testing import serve
+from tests.support.clients import PARAMS, assert_no_connection_in_use, async_sdk_client
+from tests.support.harness import Harness
+from tests.support.replies import REPLY, TEXT
+from tests.support.sinks import Log
+
+pytestmark = [
+    pytest.mark.anyio,
+    # The SDK and its HTTP library leave generators behind when a body is not read to its end, and trio says so.
+    pytest.mark.filterwarnings("ignore:Exception ignored .*async_generator:pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+async def test_an_unknown_parameter_is_refused_before_a_request_is_sent(harness: Harness) -> None:
+    log = Log()
+    with serve(REPLY) as server:
+        for extra in ({"nonsense": 1}, {"nonsense": 1, "output_format": int}):
+            with pytest.raises(TypeError, match="nonsense"):
+                await harness.text(server, sinks=log, **extra).open()
+        assert server.requests == []
+    assert log.calls == [("finish", "failed")] * 2
+
+
+WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    "stream": ({"stream": True}, TypeError, "always streamed"),
+    "retries below 0": ({"retries": -1}, ValueError, "retries= takes 0 or more"),
+    "retries no number": ({"retries": "2"}, TypeError, "retries= takes a whole number"),
+    "retries bool": ({"retries": True}, TypeError, "retries= takes a whole number"),
+    "retries float": ({"retries": 1.0}, TypeError, "retries= takes a whole number"),
+    "idle 0": ({"idle_timeout": 0}, ValueError, "idle_timeout= takes seconds above 0"),
+    "idle below 0": ({"idle_timeout": -1}, ValueError, "idle_timeout= takes seconds above 0"),
+    "idle nan": ({"idle_timeout": float("nan")}, ValueError, "idle_timeout= takes seconds above 0"),
+    "idle no number": ({"idle_timeout": "1"}, TypeError, "idle_timeout= takes seconds"),
+    "total 0": ({"total_timeout": 0.0}, ValueError, "total_timeout= takes seconds above 0"),
+    "total bool": ({"total_timeout": True}, TypeError, "total_timeout= takes seconds"),
+    "separator": ({"separator": None}, TypeError, "separator= takes a str"),
+    "separator no text": ({"separator": 5}, TypeError, "separator= takes a str"),
+    "sinks": ({"sinks": 5}, TypeError, "sinks= takes a sink"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+async def test_a_wrong_option(harness: Harness, name: str) -> None:
+    options, kind, said = WRONG[name]
+    with serve(REPLY) as server:
+        for way in (harness.text, harness.events, harness.collect):
+            with pytest.raises(kind) as caught:
+                await harness.call(way, server, **options)
+            assert said in str(caught.value)
+        if name != "stream":
+            with pytest.raises((TypeError, ValueError)):
+                await harness.call(streamkit.streamed(harness.client(server).messages.create, **options), **PARAMS)
+        assert server.requests == []
+
+
+async def test_a_wrong_option_of_collect(harness: Harness) -> None:
+    with serve(REPLY) as server:
+        with pytest.raises(ValueError, match='on_error= takes "raise" or "return"'):
+            await harness.collect(server, on_error="ignore")
+        if harness.is_async:
+            with pytest.raises(TypeError, match="on_interrupt= is for sync sources"):
+                await harness.collect(server, on_interrupt="return")
+        else:
+            with pytest.raises(ValueError, match='on_interrupt= takes "raise" or "return"'):
+                await harness.collect(server, on_interrupt="x")
+        assert server.requests == []
+
+
+async def test_parameters_beside_an_opened_stream(harness: Harness) -> None:
+    with serve(REPLY) as server:
+        client = harness.client(server)
+        if not harness.is_async:  # an async one holds a coroutine, which warns when it is not awaited
+            manager = client.messages.stream(**PARAMS)
+            with pytest.raises(TypeError, match="max_tokens, model: an opened stream takes no request parameters"):
+                harness.text(manager, model="x", max_tokens=5)
+            assert server.requests == []
+        raw = await harness.call(client.messages.create, **PARAMS, stream=True)
+        with pytest.raises(TypeError, match="model: an opened stream takes no request parameters"):
+            harness.text(raw, model="x")
+        with pytest.raises(TypeError, match="retries= needs a source that can be opened again"):
+            harness.text(raw, retries=1)
+        assert (await harness.collect(raw)).ok
+
+
+async def test_a_stream_that_was_read_already(harness: Harness) -> None:
+    with serve(REPLY) as server:
+        raw = await harness.call(harness.client(server).messages.create, **PARAMS, stream=True)
+        assert (await harness.collect(raw)).ok
+        with pytest.raises(RuntimeError, match="hand it over before reading from it"):
+            harness.text(raw)
+
+
+async def test_raw_response_wrappers(harness: Harness) -> None:
+    with serve(REPLY) as server:
+        client = harness.client(server)
+        for wrapper in (client.messages.with_raw_response, client.messages.with_streaming_response):
+            with pytest.raises(TypeError, match="with_raw_response and with_streaming_response are no sources"):
+                streamkit.stream_text(wrapper, **PARAMS)
+        with pytest.raises(TypeError, match="no sources"):
+            streamkit.stream_text(client.with_raw_response, **PARAMS)
+        assert server.requests == []
+
+
+async def test_streamed_around_a_raw_response_wrapper_sends_nothing(harness: Harness) -> None:
+    with serve(REPLY) as server:
+        client = harness.client(server)
+        with pytest.raises(TypeError):
+            await harness.call(streamkit.streamed(client.messages.with_raw_response.create), **PARAMS)
+        assert server.requests == []
+        assert_no_connection_in_use(client)
+
+
+def nothing() -> Iterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (None, "NoneType is no source: hand in a client"),
+        ("client", "str is no source"),
+        (5, "int is no source"),
+        (anthropic, "module is no source"),
+        (anthropic.Anthropic, r"Anthropic is a class: hand in an object, Anthropic\(\.\.\.\)"),
+        (anthropic.MessageStreamManager, "is a class"),
+        (print, "is no source"),
+        ([], "list is no source"),
+    ],
+    ids=repr,
+)
+def test_what_is_no_source(source: Any, said: str) -> None:
+    for function in (streamkit.stream_text, streamkit.stream_events, streamkit.collect):
+        with pytest.raises(TypeError, match=said):
+            function(source, **PARAMS)
+        with pytest.raises(TypeError, match=said):
+            function(source)
+
+
+async def test_a_coroutine_is_no_source(harness: Harness) -> None:
+    with serve(REPLY) as server:
+        client = async_sdk_client(server)
+        coroutine = client.messages.create(**PARAMS, stream=True)
+        with pytest.raises(TypeError, match="a coroutine is no source: await the call that made it"):
+            streamkit.stream_text(coroutine)
+        coroutine.close()
+        assert server.requests == []
+        if harness.is_async:
+            await client.close()
+
+
+@pytest.mark.parametrize("source", [nothing, lambda: open(__file__, encoding="utf-8")], ids=["generator", "file"])  # noqa: SIM115
+def test_an_iterator_of_something_else(source: Callable[[], Any]) -> None:
+    with contextlib.closing(source()) as given:
+        with pytest.raises((TypeError, StreamProtocolError), match=r"no event|no source"):
+            streamkit.collect(given)
+
+
+@pytest.mark.parametrize("omitted", [anthropic.NOT_GIVEN, anthropic.omit, None], ids=["NOT_GIVEN", "omit", "None"])
+async def test_parameters_that_are_not_given(harness: Harness, omitted: Any) -> None:
+    with serve(REPLY) as server:
+        result = await harness.collect(server, output_format=omitted, system=anthropic.omit)
+        assert (result.text, result.parsed_output, result.parse_error) == (TEXT, None, None)
+        assert "system" not in server.requests[0].json
+        assert "output_format" not in server.requests[0].json

@@ -1,0 +1,113 @@
+"""Pauses of the consumer and before a retry, and what is left over from a failed attempt."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import anthropic
+import anyio
+import pytest
+
+from streamkit import collect, stream_events, stream_text
+from streamkit.testing import Reply, serve
+from tests.support.clients import PARAMS, async_sdk_client, sdk_client
+from tests.support.events import (
+    block_start,
+    message_start,
+    sse,
+    text_delta,
+)
+from tests.support.harness import run
+from tests.support.replies import LETTERS, ONE_CHUNK
+from tests.support.sinks import TextLog
+
+pytestmark = pytest.mark.filterwarnings(
+    # The HTTP library leaves generators behind when a body is not read to its end, and trio says so.
+    "ignore:Async generator 'http:ResourceWarning",
+    "ignore:Exception ignored .*async_generator:pytest.PytestUnraisableExceptionWarning",
+)
+
+
+def test_the_wait_after_an_idle_time_out_can_be_ended() -> None:
+    slow = LETTERS.stall(after_events=1)
+    slow = Reply.recorded(slow.body, headers={"retry-after": "20"}).stall(after_events=1)
+
+    with serve(slow, LETTERS) as server:
+        client = sdk_client(server)
+        stream = stream_text(client, idle_timeout=0.1, retries=2, **PARAMS)
+        thread = threading.Thread(target=lambda: list(stream))
+        thread.start()
+        while stream._state.failure is None or stream._slot:
+            threading.Event().wait(0.005)
+        stream.cancel()
+        thread.join(10)
+        assert not thread.is_alive()
+        assert (stream.status, len(server.requests)) == ("interrupted", 1)
+    with serve(slow, LETTERS) as server:
+        result = collect(
+            sdk_client(server), idle_timeout=0.1, total_timeout=0.5, retries=2, on_error="return", **PARAMS
+        )
+        assert (result.status, result.error.clock, len(server.requests)) == ("timed_out", "total", 1)  # type: ignore[union-attr]
+
+
+def test_what_a_failed_try_had_left_is_forgotten() -> None:
+    body = sse(message_start()) + sse({"type": "error", "error": {"type": "overloaded_error", "message": "Busy"}})
+    left = Reply.recorded(body + sse(block_start(), text_delta("ghost")), [ONE_CHUNK], headers={"retry-after": "0.001"})
+    with serve(left, Reply.http_error(401)) as server:
+        stream = stream_text(sdk_client(server), retries=1, **PARAMS)
+        with pytest.raises(anthropic.AuthenticationError):
+            stream.until_done()
+    assert (stream.text, stream.status, stream.result.attempts) == ("", "failed", 2)
+
+
+def test_a_server_that_is_gone_when_it_is_tried_again() -> None:
+    log = TextLog()
+    early = Reply.recorded(LETTERS.body, headers={"retry-after": "0.3"}).cut(after_events=1)
+    raised: list[BaseException] = []
+    with serve(early) as server:
+        client = anthropic.Anthropic(api_key="test", base_url=server.url, max_retries=0)
+        stream = stream_text(client, retries=1, sinks=log, **PARAMS)
+
+        def read() -> None:
+            try:
+                stream.until_done()
+            except Exception as error:
+                raised.append(error)
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        while stream._state.failure is None or stream._slot:
+            threading.Event().wait(0.005)
+    thread.join(20)
+    client.close()
+    assert [type(error) for error in raised] == [anthropic.APIConnectionError]
+    assert log.calls == [("disconnected", "")]
+    assert stream.result.attempts == 2
+
+
+def work(seconds: float) -> None:
+    threading.Event().wait(seconds)
+
+
+@pytest.mark.parametrize("mode", ["sync", "asyncio", "trio"])
+def test_a_consumer_that_takes_its_time_with_any_event_does_not_trip_the_idle_clock(mode: str) -> None:
+    slow_at = ("message_start", "message_delta")
+
+    async def main() -> Any:
+        async with async_sdk_client(server) as client:
+            stream = stream_events(client, idle_timeout=0.6, retries=0, **PARAMS)
+            async for event in stream:
+                if event.type in slow_at:
+                    await anyio.sleep(0.7)
+            return stream
+
+    with serve(LETTERS) as server:
+        if mode == "sync":
+            stream: Any = stream_events(sdk_client(server), idle_timeout=0.6, retries=0, **PARAMS)
+            for event in stream:
+                if event.type in slow_at:
+                    work(0.7)
+        else:
+            stream = run(mode, main)
+    assert stream.status == "complete"

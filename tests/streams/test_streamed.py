@@ -1,0 +1,127 @@
+"""`streamed`: a `create` call that streams."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import pytest
+
+import streamkit
+from streamkit import BufferSink, StreamTruncatedError
+from streamkit.testing import Reply, serve
+from tests.support.bodies import BETA
+from tests.support.clients import PARAMS
+from tests.support.harness import Harness
+from tests.support.replies import REPLY, TEXT
+from tests.support.sinks import Log
+
+pytestmark = [
+    pytest.mark.anyio,
+    # The SDK and its HTTP library leave generators behind when a body is not read to its end, and trio says so.
+    pytest.mark.filterwarnings("ignore:Exception ignored .*async_generator:pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+async def test_streamed_gives_the_same_message(harness: Harness, recorded: Path) -> None:
+    with serve(Reply.recorded(recorded), repeat=True) as server:
+        client = harness.client(server)
+        resource = client.beta.messages if recorded.stem in BETA else client.messages
+        sink = BufferSink()
+        message = await harness.call(streamkit.streamed(resource.create, sinks=sink), **PARAMS)
+        result = await harness.collect(resource)
+        assert message == result.message
+        assert type(message) is type(result.message)
+        assert sink.text == result.text
+        assert server.requests[0].json == server.requests[1].json
+
+
+async def test_streamed_goes_beyond_the_limit_of_the_sdk(harness: Harness) -> None:
+    params = {**PARAMS, "max_tokens": 64000}
+    with serve(REPLY) as server:
+        create = harness.client(server).messages.create
+        with pytest.raises(ValueError, match="Streaming is required"):
+            await harness.call(create, **params)
+        message = await harness.call(streamkit.streamed(create), **params)
+        assert message.content[0].text == TEXT
+        assert server.requests[0].json["max_tokens"] == 64000
+
+
+async def test_streamed_hands_on_a_call_that_streams_itself(harness: Harness) -> None:
+    log = Log()
+    with serve(REPLY, REPLY) as server:
+        create = streamkit.streamed(harness.client(server).messages.create, sinks=log)
+        raw = await harness.call(create, **PARAMS, stream=True)
+        assert isinstance(raw, (anthropic.Stream, anthropic.AsyncStream))
+        assert await harness.collect(raw)
+        assert log.calls == []
+        assert (await harness.call(create, **PARAMS, stream=False)).content[0].text == TEXT
+        assert log.of("finish") == ["complete"]
+
+
+async def test_streamed_raises_on_anything_but_a_whole_reply(harness: Harness) -> None:
+    with serve(REPLY.cut(after_events=5)) as server:
+        with pytest.raises(StreamTruncatedError) as caught:
+            await harness.call(streamkit.streamed(harness.client(server).messages.create), **PARAMS)
+        assert caught.value.result.text == "One two "
+
+
+async def test_streamed_around_what_gives_no_stream(harness: Harness) -> None:
+    def create(**kwargs: Any) -> str:
+        return "no stream"
+
+    async def create_async(**kwargs: Any) -> str:
+        return "no stream"
+
+    sink = BufferSink()
+    with pytest.raises(TypeError, match="the call returned str, no stream"):
+        await harness.call(streamkit.streamed(create_async if harness.is_async else create, sinks=sink), **PARAMS)
+    assert sink.result is not None
+    assert sink.result.status == "failed"
+
+
+async def test_streamed_around_what_gives_events_of_its_own(harness: Harness) -> None:
+    """Without a response there are no bytes, and no headers."""
+    with serve(REPLY) as server:
+        client = harness.client(server)
+
+        def create(**kwargs: Any) -> Any:
+            return (event for event in client.messages.create(**kwargs))
+
+        async def create_async(**kwargs: Any) -> Any:
+            stream = await client.messages.create(**kwargs)
+            return (event async for event in stream)
+
+        sink = BufferSink()
+        wrapped = streamkit.streamed(create_async if harness.is_async else create, sinks=sink)
+        message = await harness.call(wrapped, **PARAMS)
+    assert (message.content[0].text, sink.text) == ("One two three", "One two three")
+
+
+def test_an_interrupt_while_the_request_is_sent() -> None:
+    def create(**kwargs: Any) -> Any:
+        raise KeyboardInterrupt
+
+    sink = BufferSink()
+    with pytest.raises(KeyboardInterrupt):
+        streamkit.streamed(create, sinks=sink)(**PARAMS)
+    assert sink.result is not None
+    assert (sink.result.status, sink.result.attempts) == ("interrupted", 1)
+
+
+async def test_streamed_looks_like_what_it_wraps(harness: Harness) -> None:
+    with serve(REPLY) as server:
+        create = harness.client(server).messages.create
+        wrapped = streamkit.streamed(create)
+        assert wrapped.__name__ == "create"
+        assert inspect.signature(wrapped) == inspect.signature(create)
+        assert inspect.iscoroutinefunction(wrapped) == harness.is_async
+        with pytest.raises(TypeError, match="wraps a function"):
+            streamkit.streamed("create")  # type: ignore[type-var]
+        with pytest.raises(TypeError, match="model: no option of streamed"):
+            streamkit.streamed(create, model="x")
+        with pytest.raises(TypeError):
+            await harness.call(wrapped, **PARAMS, nonsense=1)
+        assert server.requests == []
