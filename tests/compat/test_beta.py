@@ -1,14 +1,12 @@
-"""The beta API: each block, delta and field of the SDK's own types, and streams that its middleware splices."""
+"""The beta API: each block, delta and field of the SDK's own types."""
 
 from __future__ import annotations
 
 import json
 import typing
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from typing import Any
 
-import anthropic
 import pydantic
 import pytest
 from anthropic.types.beta import (
@@ -24,9 +22,11 @@ from streamkit import StreamAPIError, StreamConnectionError, StreamTruncatedErro
 from streamkit.testing import Reply, serve
 from tests.support.clients import OLD_SDK, PARAMS, assert_no_connection_in_use, client_for, sdk_client
 from tests.support.events import MESSAGE_STOP, block_start, block_stop, message_delta, message_start, text_delta
-from tests.support.harness import awaited, items_of, read_all, run
+from tests.support.harness import awaited, read_all, run
+from tests.support.messages import plain
 
 MODES = ["sync", "asyncio"]
+
 PLACE = {"cited_text": "Tides", "document_index": 0, "document_title": None, "file_id": None}
 
 
@@ -44,8 +44,11 @@ def ran(kind: str, **fields: Any) -> dict[str, Any]:
 
 
 PDF = {"type": "base64", "media_type": "application/pdf", "data": "JVBERg=="}
+
 PLAIN = {"type": "text", "media_type": "text/plain", "data": "High at noon."}
+
 EDITED = "text_editor_code_execution"
+
 REMOVED = [
     {"type": "tool_removal", "tool": {"type": "tool_reference", "name": "get_tide"}},
     {"type": "tool_removal", "tool": {"type": "mcp_tool_reference", "name": "get_tide", "server_name": "sea"}},
@@ -176,7 +179,9 @@ BLOCKS: dict[str, list[dict[str, Any]]] = {
         }
     ],
 }
+
 COUNTS = {"input_tokens": 5, "output_tokens": 3, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 2}
+
 SERVED = {"cache_creation": {"ephemeral_1h_input_tokens": 0, "ephemeral_5m_input_tokens": 0}, **COUNTS}
 # What the last `message_delta` of such a message says, beside its stop reason.
 LAST_DELTA = {
@@ -190,6 +195,7 @@ LAST_DELTA = {
     },
     "stop_details": {"type": "refusal", "category": "bio", "explanation": "No.", "recommended_model": None},
 }
+
 LAST_USAGE = {
     "input_tokens": 12,
     "cache_creation_input_tokens": 4,
@@ -204,6 +210,7 @@ LAST_USAGE = {
         {"type": "fallback_message", "model": "claude-two", **SERVED},
     ],
 }
+
 LAST_FIELDS = {
     "context_management": {
         "applied_edits": [
@@ -216,12 +223,14 @@ LAST_FIELDS = {
         for kind in ("thinking_dropped", "thinking_mismatch_allowed")
     ],
 }
+
 FIRST = {
     "diagnostics": {"cache_miss_reason": {"type": "model_changed", "cache_missed_input_tokens": 7}},
     "container": {"id": "container_0", "expires_at": "2030-01-01T00:00:00Z"},
     "stop_details": None,
     **LAST_FIELDS,
 }
+
 FIRST_USAGE = {
     "input_tokens": 9,
     "output_tokens": 1,
@@ -239,6 +248,7 @@ def last(stop_reason: str = "end_turn") -> dict[str, Any]:
 
 
 REDEEMED = {**last(), "usage": {**LAST_USAGE, "fallback_credit": {"status": {"type": "redeemed"}}, "output_tokens": 9}}
+
 FIELDS = Reply.events(
     message_start(usage=FIRST_USAGE, **FIRST),
     block_start(),
@@ -249,6 +259,7 @@ FIELDS = Reply.events(
     last(),
     MESSAGE_STOP,
 )
+
 REPLIES = {"message fields": FIELDS, **{kind: Reply.blocks(*blocks) for kind, blocks in BLOCKS.items()}}
 
 # Types that the SDK has and these replies do not, and why.
@@ -328,24 +339,6 @@ class TestNothingNewIsMissed:
         for block in BLOCKS[kind]:
             assert block["type"] == kind
             members(BetaContentBlock)[kind].model_validate(block, strict=True)
-
-
-# What older SDKs do not accumulate; None is what they set and newer ones leave out.
-NOT_IN_OLD = {"stop_details", "output_tokens_details", "container", "encrypted_content", "context_management"}
-NOT_IN_OLD |= {"fallback_credit", "input_transformations"}
-
-
-def plain(value: Any) -> Any:
-    """A message as JSON, as it can be compared in this SDK."""
-    if isinstance(value, pydantic.BaseModel):
-        value = value.to_dict(mode="json", warnings=False)
-    if not OLD_SDK:
-        return value
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    return {name: plain(item) for name, item in value.items() if item is not None and name not in NOT_IN_OLD}
 
 
 async def by_sdk(mode: str, resource: Any, **params: Any) -> tuple[Any, list[Any]]:
@@ -465,347 +458,5 @@ def test_other_endings(mode: str) -> None:
             assert result.message.content[0].content == "They spoke of tides."
             assert result.message.content[1].input == {"at": [1, 2]}
             assert result.text == "One "
-
-    run(mode, main)
-
-
-# The SDK's middleware asks another model where one refuses, and splices what that one says onto the open stream.
-
-ONE, TWO = "claude-one", "claude-two"
-SAID = ["Tides ", "come ", "from ", "the moon."]
-# The seam is a block of another kind between two texts, which the separator stands for.
-AFTER_SEAM = ["\n\nfrom ", "the moon."]
-
-
-def refusing(*pieces: str, prefill: bool = False) -> Reply:
-    """A model that refuses, after these pieces of text."""
-    details = {"type": "refusal", "category": "bio", "fallback_credit_token": "made-up-token"}
-    event = message_delta("refusal", 2)
-    event["delta"]["stop_details"] = {**details, "fallback_has_prefill_claim": prefill}
-    block = [block_start(), *map(text_delta, pieces), block_stop()] if pieces else []
-    return Reply.events(message_start(model=ONE), *block, event, MESSAGE_STOP)
-
-
-def serving(*pieces: str) -> Reply:
-    return Reply.events(
-        message_start(model=TWO), block_start(), *map(text_delta, pieces), block_stop(), message_delta(), MESSAGE_STOP
-    )
-
-
-SPLICED = {
-    "before any text": (refusing(), serving(*SAID), SAID, ["fallback", "text"]),
-    "within the text": (
-        refusing(*SAID[:2], prefill=True),
-        serving(*SAID[2:]),
-        [*SAID[:2], *AFTER_SEAM],
-        ["text", "fallback", "text"],
-    ),
-    "and begins anew": (
-        refusing(*SAID[:2]),
-        serving(*SAID),
-        [*SAID[:2], f"\n\n{SAID[0]}", *SAID[1:]],
-        ["text", "fallback", "text"],
-    ),
-}
-
-
-def with_fallbacks(mode: str, server: Any) -> Any:
-    if OLD_SDK:
-        pytest.skip("this SDK has no middleware")
-    return client_for(mode, server, middleware=[anthropic.BetaRefusalFallbackMiddleware([{"model": TWO}])])
-
-
-async def through(mode: str, function: str, resource: Any, **options: Any) -> Any:
-    """What a function's stream ended as; a message for `streamed`."""
-    if function == "streamed":
-        return await awaited(streamkit.streamed(resource.create, **options)(**{**PARAMS, "model": ONE}))
-    params = {**PARAMS, "model": ONE, **options}
-    if function == "collect":
-        return await awaited(streamkit.collect(resource, **params))
-    stream = getattr(streamkit, function)(resource, **params)
-    await read_all(stream)
-    return stream.result
-
-
-@pytest.mark.parametrize("name", SPLICED)
-@pytest.mark.parametrize("mode", MODES)
-def test_another_model_takes_over_within_one_stream(mode: str, name: str) -> None:
-    first, second, pieces, types = SPLICED[name]
-
-    async def main() -> None:
-        with serve(*(first, second) * 6) as server:
-            async with with_fallbacks(mode, server) as client:
-                resource = client.beta.messages
-                message, events = await by_sdk_spliced(mode, resource)
-                sink = streamkit.BufferSink()
-                stream = streamkit.stream_text(resource, sinks=sink, **{**PARAMS, "model": ONE})
-                assert await read_all(stream) == list(sink.chunks) == pieces
-                theirs = streamkit.stream_events(resource, **{**PARAMS, "model": ONE})
-                assert await read_all(theirs) == events
-                for result in (stream.result, theirs.result, await through(mode, "collect", resource)):
-                    assert plain(result.message) == message
-                    assert (result.ok, result.text, result.attempts) == (True, "".join(pieces), 1)
-                    assert [block.type for block in result.message.content] == types
-                    seam = result.message.content[types.index("fallback")]
-                    assert (seam.from_.model, seam.to.model, result.message.model) == (ONE, TWO, TWO)
-                    assert [(entry.type, entry.model) for entry in result.usage.iterations] == [
-                        ("message", ONE),
-                        ("fallback_message", TWO),
-                    ]
-                assert plain(await through(mode, "streamed", resource)) == message
-                assert_no_connection_in_use(client)
-            assert [request.json["model"] for request in server.requests] == [ONE, TWO] * 6
-
-    run(mode, main)
-
-
-async def by_sdk_spliced(mode: str, resource: Any) -> tuple[Any, list[Any]]:
-    """One after the other: each needs two replies of the server's."""
-    params = {**PARAMS, "model": ONE}
-    if mode == "sync":
-        with resource.stream(**params) as helper:
-            message = plain(helper.get_final_message())
-        return message, list(resource.create(**params, stream=True))
-    async with resource.stream(**params) as helper:
-        message = plain(await helper.get_final_message())
-    return message, [event async for event in await resource.create(**params, stream=True)]
-
-
-MIDWAY = refusing(*SAID[:2], prefill=True)
-BROKEN = {
-    # the replies, the text, the status, the blocks
-    "the first is cut": ([MIDWAY.cut(after_events=4)], SAID[:2], StreamTruncatedError, ["text"]),
-    "the first is reset": ([MIDWAY.reset(after_events=4)], SAID[:2], StreamConnectionError, ["text"]),
-    "the second is cut": (
-        [MIDWAY, serving(*SAID[2:]).cut(after_events=3)],
-        [*SAID[:2], AFTER_SEAM[0]],
-        StreamTruncatedError,
-        ["text", "fallback", "text"],
-    ),
-    "the second fails": (
-        [MIDWAY, serving(*SAID[2:]).error("overloaded_error", after_events=3)],
-        [*SAID[:2], AFTER_SEAM[0]],
-        StreamAPIError,
-        ["text", "fallback", "text"],
-    ),
-    "the second is refused": ([MIDWAY, Reply.http_error(429)], SAID[:2], type(None), ["text"]),
-    "both refuse": ([MIDWAY, refusing("No.")], [*SAID[:2], "\n\nNo."], type(None), ["text", "fallback", "text"]),
-}
-
-
-@pytest.mark.parametrize("function", ["stream_text", "stream_events", "collect", "streamed"])
-@pytest.mark.parametrize("name", BROKEN)
-@pytest.mark.parametrize("mode", MODES)
-def test_a_spliced_stream_that_ends_early(mode: str, name: str, function: str) -> None:
-    replies, pieces, kind, types = BROKEN[name]
-
-    async def main() -> None:
-        sink = streamkit.BufferSink()
-        with serve(*replies) as server:
-            async with with_fallbacks(mode, server) as client:
-                if kind is type(None):
-                    message = await through(mode, function, client.beta.messages, sinks=sink)
-                else:
-                    with pytest.raises(kind):
-                        await through(mode, function, client.beta.messages, sinks=sink)
-                assert_no_connection_in_use(client)
-            assert len(server.requests) == len(replies), "after its content a stream is never repeated"
-        result = sink.result
-        assert result is not None
-        assert (result.text, type(result.error)) == ("".join(pieces), kind)
-        assert [block.type for block in result.message.content] == types
-        if kind is type(None):
-            assert (result.status, result.ok, result.stop_reason) == ("complete", False, "refusal")
-            assert message.stop_reason == "refusal"
-
-    run(mode, main)
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_a_spliced_stream_is_left(mode: str) -> None:
-    async def main() -> None:
-        with serve(MIDWAY, serving(*SAID[2:]).stall(after_events=3, pings=0.02), MIDWAY, serving(*SAID[2:])) as server:
-            async with with_fallbacks(mode, server) as client:
-                stream = streamkit.stream_text(client.beta.messages, total_timeout=10, **{**PARAMS, "model": ONE})
-                pieces = []
-                if mode == "sync":
-                    with stream:
-                        for piece in stream:
-                            pieces.append(piece)
-                            if piece == AFTER_SEAM[0]:
-                                stream.cancel()
-                else:
-                    async with stream:
-                        async for piece in stream:
-                            pieces.append(piece)
-                            if piece == AFTER_SEAM[0]:
-                                stream.cancel()
-                assert (pieces, stream.status, stream.result.error) == ([*SAID[:2], AFTER_SEAM[0]], "interrupted", None)
-                assert_no_connection_in_use(client)
-                left = streamkit.stream_text(client.beta.messages, **{**PARAMS, "model": ONE})
-                if mode == "sync":
-                    with left:
-                        assert next(left) == SAID[0]
-                else:
-                    async with left:
-                        assert await left.__anext__() == SAID[0]
-                assert left.status == "interrupted"
-                assert_no_connection_in_use(client)
-
-    run(mode, main)
-
-
-def test_a_first_model_that_fails_before_its_content_is_asked_again() -> None:
-    with serve(MIDWAY.cut(after_events=1), MIDWAY, serving(*SAID[2:])) as server:
-        if OLD_SDK:
-            pytest.skip("this SDK has no middleware")
-        client = sdk_client(server, middleware=[anthropic.BetaRefusalFallbackMiddleware([{"model": TWO}])])
-        result = streamkit.collect(client.beta.messages, retries=1, **{**PARAMS, "model": ONE})
-    assert (result.text, result.attempts, result.ok) == ("".join([*SAID[:2], *AFTER_SEAM]), 2, True)
-
-
-# The tool runner: it opens the stream of each turn, hands it out, and takes its final message from it afterwards.
-
-TIDE = {"harbour": "Brest"}
-TURNS = (Reply.tool_use("tide", TIDE, text="Let me see."), Reply.tool_use("tide", TIDE), Reply.text("High at noon."))
-
-
-class Runner:
-    """A tool runner of either kind with one tool, and how its turns are read."""
-
-    def __init__(self, mode: str, client: Any, **options: Any) -> None:
-        self.asked: list[str] = []
-
-        def tide(harbour: str) -> str:
-            """When the tide is high."""
-            self.asked.append(harbour)
-            return "noon"
-
-        async def tide_async(harbour: str) -> str:
-            """When the tide is high."""
-            return tide(harbour)
-
-        tool = anthropic.beta_tool(tide) if mode == "sync" else anthropic.beta_async_tool(name="tide")(tide_async)
-        self.runner = client.beta.messages.tool_runner(**PARAMS, tools=[tool], stream=True, **options)
-
-    async def turns(self) -> AsyncIterator[Any]:
-        async for turn in items_of(self.runner):
-            yield turn
-
-    async def last(self) -> Any:
-        return await awaited(self.runner.until_done())
-
-
-@pytest.mark.parametrize("eagerly", [False, True], ids=["", "eagerly"])
-@pytest.mark.parametrize("function", ["stream_text", "stream_events", "collect"])
-@pytest.mark.parametrize("mode", MODES)
-def test_all_turns_of_a_tool_runner_through_the_same_sinks(mode: str, function: str, eagerly: bool) -> None:
-    if OLD_SDK and eagerly:
-        pytest.skip("this SDK runs tools between the turns only")
-    options = {"run_tools_eagerly": True} if eagerly else {}
-
-    async def main() -> None:
-        said, seen, meter, buffer = [], [], streamkit.UsageMeter(), streamkit.BufferSink()
-        sinks = [buffer, meter, streamkit.CallbackSink(on_text=said.append, on_event=seen.append)]
-        with serve(*TURNS) as server:
-            async with client_for(mode, server) as client:
-                runner = Runner(mode, client, **options)
-                results = []
-                async for turn in runner.turns():
-                    if function == "collect":
-                        results.append(await awaited(streamkit.collect(turn, sinks=sinks)))
-                    else:
-                        stream = getattr(streamkit, function)(turn, sinks=sinks)
-                        await read_all(stream)
-                        results.append(stream.result)
-                    assert buffer.text == results[-1].text, "a sink is free again when its stream is over"
-                    assert len(runner.asked) == min(len(results) - (not eagerly), 2)
-                last = await runner.last()
-                assert plain(last) == plain(results[-1].message)
-                assert_no_connection_in_use(client)
-            assert len(server.requests) == len(TURNS)
-        assert runner.asked == ["Brest", "Brest"]
-        assert [result.stop_reason for result in results] == ["tool_use", "tool_use", "end_turn"]
-        assert said == ["Let ", "me ", "see.", "High ", "at ", "noon."]
-        assert [event.type for event in seen].count("message_start") == len(TURNS)
-        assert meter.total.streams == len(TURNS)
-        assert meter.total.output_tokens == sum(result.usage.output_tokens for result in results)
-        assert meter.total.input_tokens == 10 * len(TURNS)
-
-    run(mode, main)
-
-
-TOOL_CUT = TURNS[0].cut(after_events=len(TURNS[0].frames) - 3)
-
-
-@pytest.mark.parametrize(
-    ("reply", "kind"),
-    [
-        (TOOL_CUT, StreamTruncatedError),
-        (replace(TOOL_CUT, ending="reset"), StreamConnectionError),
-        (TURNS[0].error("overloaded_error", after_events=len(TURNS[0].frames) - 3), StreamAPIError),
-    ],
-    ids=["cut", "reset", "error"],
-)
-@pytest.mark.parametrize("mode", MODES)
-def test_a_turn_that_breaks_off_ends_the_tool_runner_s_loop(mode: str, reply: Reply, kind: type) -> None:
-    async def main() -> None:
-        meter = streamkit.UsageMeter()
-        with serve(TURNS[1], reply, TURNS[2]) as server:
-            async with client_for(mode, server) as client:
-                runner = Runner(mode, client)
-                with pytest.raises(kind) as caught:  # noqa: PT012 - the loop around it is what ends
-                    async for turn in runner.turns():
-                        await awaited(streamkit.collect(turn, sinks=meter))
-                assert_no_connection_in_use(client)
-            assert len(server.requests) == 2
-        assert runner.asked == ["Brest"], "only what the first turn asked for"
-        assert caught.value.result.text == "Let me see."
-        assert (meter.total.streams, meter.total.not_final) == (2, 1)
-
-    run(mode, main)
-
-
-@pytest.mark.parametrize("function", ["stream_text", "stream_events", "collect"])
-@pytest.mark.parametrize("mode", MODES)
-def test_a_thread_of_messages_follows_what_was_read(mode: str, function: str) -> None:
-    """Its `stream()` gives a manager that is not entered yet."""
-    if not hasattr(anthropic.resources.beta.messages.Messages, "thread"):
-        pytest.skip("this SDK has no threads")
-    replies = (Reply.text("Tides."), Reply.text("The moon."), Reply.text("And the sun."), Reply.text("Yes."))
-
-    async def main() -> None:
-        with serve(replies[0], replies[1].cut(after_events=4), replies[2], replies[3]) as server:
-            async with client_for(mode, server) as client:
-                thread = client.beta.messages.thread(model=PARAMS["model"], max_tokens=100)
-
-                def ask(question: str) -> Any:
-                    return thread.stream({"role": "user", "content": question})
-
-                if function == "collect":
-                    result = await awaited(streamkit.collect(ask("What comes twice?")))
-                else:
-                    stream = getattr(streamkit, function)(ask("What comes twice?"))
-                    await read_all(stream)
-                    result = stream.result
-                assert (result.ok, result.text) == (True, "Tides.")
-                cut = await awaited(streamkit.collect(ask("Why?"), on_error="return"))
-                assert (cut.status, cut.text) == ("disconnected", "The ")
-                left = streamkit.stream_text(ask("Go on."))
-                if mode == "sync":
-                    with left:
-                        next(left)
-                else:
-                    async with left:
-                        await left.__anext__()
-                assert (left.status, left.text) == ("interrupted", "And ")
-                assert (await awaited(streamkit.collect(ask("Sure?")))).ok, "the thread is free for another turn"
-            sent = server.requests[-1].json["messages"]
-        assert [message["role"] for message in sent] == ["user", "assistant"] * 3 + ["user"]
-        assert [message["content"][0]["text"].strip() for message in sent if message["role"] == "assistant"] == [
-            "Tides.",
-            "The",
-            "And",
-        ]
 
     run(mode, main)

@@ -12,12 +12,7 @@ import pytest
 from streamkit import collect, stream_events, stream_text
 from streamkit.testing import Reply, serve
 from tests.support.clients import PARAMS, async_sdk_client, sdk_client
-from tests.support.events import (
-    block_start,
-    message_start,
-    sse,
-    text_delta,
-)
+from tests.support.events import block_start, message_start, sse, text_delta
 from tests.support.harness import run
 from tests.support.replies import LETTERS, ONE_CHUNK
 from tests.support.sinks import TextLog
