@@ -1,13 +1,14 @@
 """What a streamed event costs: CPU time of the reader, as ratios measured in one run.
 
-    python tests/benchmarks/cpu_per_event.py [--check] [--write] [--peers] [--instructions] [--rounds 9] [--only burst]
+    python tests/benchmarks/cpu_per_event.py [--check] [--write] [--other-libraries] [--instructions]
+        [--rounds 9] [--only burst]
 
 A server in another process writes events over loopback, as fast as it can ("burst") or one a millisecond ("paced").
 Each contender reads the whole reply; they take turns, and the median of the rounds counts. `floor` reads the bytes of
 the body and drops them; `text_stream` is the SDK's own helper. What is no cost of an event over HTTP is in `limits.py`.
 
 With `--check` only the goals of CI are measured, and the exit code is 1 when one is missed. With `--write` the tables
-and a picture go into the docs. With `--peers` other libraries are installed and measured too. `--instructions` counts
+and a picture go into the docs. With `--other-libraries` those are installed and measured too. `--instructions` counts
 instructions under valgrind instead, which takes minutes, and the same on each run.
 """
 
@@ -33,10 +34,10 @@ import streamkit
 from streamkit.testing import Reply, serve
 
 if __package__:
-    from . import limits, peers
+    from . import limits, other_libraries
 else:  # run as a script
     import limits  # type: ignore[no-redef]
-    import peers  # type: ignore[no-redef]
+    import other_libraries  # type: ignore[no-redef]
 
 Row, Listener, words, reading = limits.Row, limits.Listener, limits.words, limits.reading
 floor, raw, text_stream, collected = limits.floor, limits.raw, limits.text_stream, limits.collected
@@ -280,7 +281,7 @@ def page(costs: dict[str, dict[str, float]], rows: list[Row], others: dict[str, 
         lines += [f"| {name} | {cost:.1f} | {low:.2f} | {less:.2f} x |" for name, cost, low, less in ratios(by_name)]
         lines += [""]
     if others:
-        lines += ["## Other libraries", "", "Text, burst; each in an environment of its own (`--peers`).", ""]
+        lines += ["## Other libraries", "", "Text, burst; each in an environment of its own (`--other-libraries`).", ""]
         lines += ["| | µs an event |", "|---|---|", *(f"| {name} | {cost:.0f} |" for name, cost in others.items()), ""]
     return "\n".join(lines)
 
@@ -304,11 +305,11 @@ def picture(costs: dict[str, dict[str, float]]) -> str:
     return "\n".join([head, f'<rect width="680" height="{y}" fill="white"/>', *parts, "</svg>", ""])
 
 
-def compare_peers(rounds: int) -> dict[str, float]:
+def compare_other_libraries(rounds: int) -> dict[str, float]:
     with limits.elsewhere(run_server, ["burst"]) as where:
         length = sum(map(len, words(5000)))
         others = {}
-        for name, cost in peers.measure(where["burst"], events_in("burst"), length, rounds):
+        for name, cost in other_libraries.measure(where["burst"], events_in("burst"), length, rounds):
             print(f"  {name:26} {cost:9.2f}", flush=True)
             others[name] = cost
     return others
@@ -332,7 +333,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--check", action="store_true", help="only what CI asks for")
     parser.add_argument("--write", action="store_true", help="put the tables and the picture into the docs")
-    parser.add_argument("--peers", action="store_true", help="install and measure other libraries too")
+    parser.add_argument("--other-libraries", action="store_true", help="install and measure other libraries too")
     parser.add_argument("--instructions", action="store_true", help="count instructions under valgrind, and end")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--only", default="", help="only the cases whose name holds this")
@@ -349,7 +350,7 @@ def main() -> int:
         print(row)
     if not options.only:
         rows += limits.measure()
-    others = compare_peers(options.rounds) if options.peers else {}
+    others = compare_other_libraries(options.rounds) if options.other_libraries else {}
     if options.write:
         (DOCS / "benchmarks.md").write_text(page(costs, rows, others), encoding="utf-8")
         (DOCS / "benchmarks.svg").write_text(picture(costs), encoding="utf-8")

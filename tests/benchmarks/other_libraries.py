@@ -1,6 +1,6 @@
 """Other libraries that stream Claude's text, each in an environment of its own: CPU time of the reader for each event.
 
-    python tests/benchmarks/cpu_per_event.py --peers
+    python tests/benchmarks/cpu_per_event.py --other-libraries
 
 They read the same reply from the same server. Never part of CI: it installs what it compares.
 """
@@ -20,7 +20,7 @@ from typing import NamedTuple
 SOURCE = Path(__file__).parents[2]
 
 
-class Peer(NamedTuple):
+class Library(NamedTuple):
     """What to install, and a program that defines `read()` for the server at `url`."""
 
     needs: list[str]
@@ -32,8 +32,8 @@ import anthropic
 client = anthropic.Anthropic(api_key="test", base_url=url)
 PARAMS = dict(model=MODEL, max_tokens=1024, messages=[{"role": "user", "content": "Hello"}])
 """
-PEERS = {
-    "streamkit, `stream_text`": Peer(
+LIBRARIES = {
+    "streamkit, `stream_text`": Library(
         [str(SOURCE)],
         _SDK
         + """
@@ -43,7 +43,7 @@ def read():
         return sum(len(text) for text in stream)
 """,
     ),
-    "the SDK's raw events": Peer(
+    "the SDK's raw events": Library(
         ["anthropic"],
         _SDK
         + """
@@ -52,7 +52,7 @@ def read():
         return sum(len(event.delta.text) for event in stream if event.type == "content_block_delta")
 """,
     ),
-    "the SDK's `text_stream`": Peer(
+    "the SDK's `text_stream`": Library(
         ["anthropic"],
         _SDK
         + """
@@ -61,7 +61,7 @@ def read():
         return sum(len(text) for text in stream.text_stream)
 """,
     ),
-    "langchain-anthropic": Peer(
+    "langchain-anthropic": Library(
         ["langchain-anthropic"],
         """
 from langchain_anthropic import ChatAnthropic
@@ -70,7 +70,7 @@ def read():
     return sum(len(chunk.text if isinstance(chunk.text, str) else chunk.text()) for chunk in model.stream("Hello"))
 """,
     ),
-    "pydantic-ai": Peer(
+    "pydantic-ai": Library(
         ["pydantic-ai-slim[anthropic]"],
         """
 import asyncio, anthropic
@@ -86,7 +86,7 @@ def read():
     return asyncio.run(once())
 """,
     ),
-    "litellm": Peer(
+    "litellm": Library(
         ["litellm"],
         """
 import litellm
@@ -99,7 +99,7 @@ def read():
     return sum(len(chunk.choices[0].delta.content or "") for chunk in chunks)
 """,
     ),
-    "llm-anthropic": Peer(
+    "llm-anthropic": Library(
         ["llm", "llm-anthropic"],
         """
 import os
@@ -123,8 +123,8 @@ for _ in range(rounds + 1):
 """
 
 
-def install(name: str, peer: Peer, into: Path) -> Path:
-    """An environment with the peer. Returns its Python."""
+def install(name: str, library: Library, into: Path) -> Path:
+    """An environment with the library. Returns its Python."""
     place = into / "".join(letter for letter in name if letter.isalnum())
     python = place / "bin" / "python"
     uv = shutil.which("uv")
@@ -134,17 +134,17 @@ def install(name: str, peer: Peer, into: Path) -> Path:
         make = [uv, "venv", "-q", "--python", sys.executable, str(place)]
         add = [uv, "pip", "install", "-q", "--python", str(python)]
     subprocess.check_call(make)  # noqa: S603
-    subprocess.check_call([*add, *peer.needs])  # noqa: S603
+    subprocess.check_call([*add, *library.needs])  # noqa: S603
     return python
 
 
 def measure(url: str, events: int, length: int, rounds: int) -> Iterator[tuple[str, float]]:
-    """Name and microseconds an event, the median of the rounds; the peers take turns only as whole processes."""
+    """Name and microseconds an event, the median of the rounds; the libraries take turns only as whole processes."""
     with tempfile.TemporaryDirectory() as folder:
-        for name, peer in PEERS.items():
+        for name, library in LIBRARIES.items():
             print(f"installing {name} ...", file=sys.stderr, flush=True)
-            python = install(name, peer, Path(folder))
-            command = [str(python), "-c", _MEASURE.format(program=peer.program), url, str(rounds)]
+            python = install(name, library, Path(folder))
+            command = [str(python), "-c", _MEASURE.format(program=library.program), url, str(rounds)]
             # Nobody looks for a newer list of prices, or for the user's own settings.
             home = {"HOME": folder, "PATH": os.environ["PATH"], "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
             printed = subprocess.check_output(command, text=True, cwd=folder, env=home)  # noqa: S603

@@ -1,4 +1,4 @@
-"""`streamkit._core.state`: what no peer brings about at will."""
+"""`streamkit._core.state`: what no server brings about at will."""
 
 from __future__ import annotations
 

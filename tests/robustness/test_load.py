@@ -1,4 +1,4 @@
-"""Many at once on one client: each stream gets its own verdict and its own text, and no connection stays behind."""
+"""Many at once on one client: each stream gets its own status and its own text, and no connection stays behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Peers that misbehave: each gets its name, nothing that arrived is lost, and nothing hangs or passes for whole.
+"""Servers that misbehave: each gets its name, nothing that arrived is lost, and nothing hangs or passes for whole.
 
 By bytes and by events, sync and async, over real sockets.
 """
@@ -62,7 +62,7 @@ Seen = tuple[str, "type[StreamError] | None", str]
 
 
 @dataclass(frozen=True)
-class Peer:
+class ServerFailure:
     """What it sends, and what is seen: of a reader by bytes, and of one by events where that is not the same."""
 
     reply: Reply
@@ -117,151 +117,151 @@ MESSAGE = {
 EMOJI = sse(message_start(), block_start(), text_delta("Ünïcödé 👩‍🚀"), block_stop(), message_delta(), MESSAGE_STOP)
 
 
-def at_each_stage() -> dict[str, Peer]:
-    peers = {}
+def at_each_stage() -> dict[str, ServerFailure]:
+    failures = {}
     for stage, count in STAGES.items():
         said = ["", "", "", "One ", "One two", "One two", "One two", "One two"][count]
         ends = ("complete", None) if count >= 6 else ("disconnected", StreamTruncatedError)
         breaks = ("complete", None) if count >= 7 else ("disconnected", StreamConnectionError)
-        peers[f"ends after {stage}"] = Peer(body(WHOLE).cut(after_events=count), (*ends, said))
-        peers[f"reset after {stage}"] = Peer(body(WHOLE).reset(after_events=count), (*breaks, said))
-    return peers
+        failures[f"ends after {stage}"] = ServerFailure(body(WHOLE).cut(after_events=count), (*ends, said))
+        failures[f"reset after {stage}"] = ServerFailure(body(WHOLE).reset(after_events=count), (*breaks, said))
+    return failures
 
 
 # ruff: noqa: E501 - the table
 # fmt: off
-PEERS: dict[str, Peer] = {
+FAILURES: dict[str, ServerFailure] = {
     **at_each_stage(),
     # No stream at all.
-    "empty body": Peer(body(b""), GONE),
-    "only comments": Peer(body(b": hello\n\n: still here\n\n"), GONE),
-    "HTML": Peer(body(b"<html>\n\n<p>Sign in</p></html>", content_type="text/html"), NO_STREAM, GONE),
-    "HTML as events": Peer(body(b"<!DOCTYPE html>\n<html></html>\n"), NO_STREAM, GONE),
-    "JSON": Peer(as_json({"object": "list", "data": []}), NO_STREAM, GONE),
-    "a whole message as JSON": Peer(as_json(MESSAGE), ("failed", StreamProtocolError, "One two"), GONE),
-    "a whole message as JSON, indented": Peer(as_json(MESSAGE, 2), ("failed", StreamProtocolError, "One two"), GONE),
-    "half a message as JSON": Peer(as_json(MESSAGE).cut(after_bytes=90), NO_STREAM, GONE),
-    "an error as JSON": Peer(as_json(OVERLOADED), ("failed", StreamAPIError, ""), GONE),
-    "binary": Peer(body(bytes(range(256)) * 4, content_type="application/octet-stream"), NO_STREAM),
+    "empty body": ServerFailure(body(b""), GONE),
+    "only comments": ServerFailure(body(b": hello\n\n: still here\n\n"), GONE),
+    "HTML": ServerFailure(body(b"<html>\n\n<p>Sign in</p></html>", content_type="text/html"), NO_STREAM, GONE),
+    "HTML as events": ServerFailure(body(b"<!DOCTYPE html>\n<html></html>\n"), NO_STREAM, GONE),
+    "JSON": ServerFailure(as_json({"object": "list", "data": []}), NO_STREAM, GONE),
+    "a whole message as JSON": ServerFailure(as_json(MESSAGE), ("failed", StreamProtocolError, "One two"), GONE),
+    "a whole message as JSON, indented": ServerFailure(as_json(MESSAGE, 2), ("failed", StreamProtocolError, "One two"), GONE),
+    "half a message as JSON": ServerFailure(as_json(MESSAGE).cut(after_bytes=90), NO_STREAM, GONE),
+    "an error as JSON": ServerFailure(as_json(OVERLOADED), ("failed", StreamAPIError, ""), GONE),
+    "binary": ServerFailure(body(bytes(range(256)) * 4, content_type="application/octet-stream"), NO_STREAM),
     # Not JSON, not UTF-8.
-    "bad JSON": Peer(between(b"event: content_block_delta\ndata: {oops\n\n"), HALF),
-    "JSON cut off": Peer(between(sse(B)[:-4] + b"\n\n"), HALF),
-    "a JSON array": Peer(between(b'event: content_block_delta\ndata: [1, 2]\n\n'), HALF),
-    "a JSON string": Peer(between(b'event: content_block_delta\ndata: "text"\n\n'), HALF),
-    "null": Peer(between(b"event: content_block_delta\ndata: null\n\n"), HALF),
-    "NaN": Peer(between(b'event: ping\ndata: {"type": "ping", "x": NaN}\n\n'), DONE),
-    "bad UTF-8": Peer(between(b'event: content_block_delta\ndata: {"type": "\xff\xfe"}\n\n'), HALF),
-    "half a character at the end": Peer(
+    "bad JSON": ServerFailure(between(b"event: content_block_delta\ndata: {oops\n\n"), HALF),
+    "JSON cut off": ServerFailure(between(sse(B)[:-4] + b"\n\n"), HALF),
+    "a JSON array": ServerFailure(between(b'event: content_block_delta\ndata: [1, 2]\n\n'), HALF),
+    "a JSON string": ServerFailure(between(b'event: content_block_delta\ndata: "text"\n\n'), HALF),
+    "null": ServerFailure(between(b"event: content_block_delta\ndata: null\n\n"), HALF),
+    "NaN": ServerFailure(between(b'event: ping\ndata: {"type": "ping", "x": NaN}\n\n'), DONE),
+    "bad UTF-8": ServerFailure(between(b'event: content_block_delta\ndata: {"type": "\xff\xfe"}\n\n'), HALF),
+    "half a character at the end": ServerFailure(
         body(sse(*HEAD) + b'event: content_block_delta\ndata: {"a": "\xf0\x9f'), ("disconnected", StreamTruncatedError, "One "),
         HALF,
     ),
-    "characters split over chunks": Peer(body(EMOJI).split_utf8(), ("complete", None, "Ünïcödé 👩‍🚀")),
+    "characters split over chunks": ServerFailure(body(EMOJI).split_utf8(), ("complete", None, "Ünïcödé 👩‍🚀")),
     # The framing.
-    "CRLF": Peer(lines(b"\r\n"), DONE),
-    "CR": Peer(lines(b"\r"), DONE),
-    "CRLF, byte by byte": Peer(replace(lines(b"\r\n"), chunk_sizes=(1,)), DONE),
-    "a byte-order mark": Peer(body(b"\xef\xbb\xbf" + WHOLE), DONE, NO_STREAM),
-    "comments": Peer(between(b": keep-alive\n\n:\n\n"), DONE),
-    "a comment in an event": Peer(between(b": note\n" + sse(text_delta("and "))), ("complete", None, "One and two")),
-    "data in several lines": Peer(
+    "CRLF": ServerFailure(lines(b"\r\n"), DONE),
+    "CR": ServerFailure(lines(b"\r"), DONE),
+    "CRLF, byte by byte": ServerFailure(replace(lines(b"\r\n"), chunk_sizes=(1,)), DONE),
+    "a byte-order mark": ServerFailure(body(b"\xef\xbb\xbf" + WHOLE), DONE, NO_STREAM),
+    "comments": ServerFailure(between(b": keep-alive\n\n:\n\n"), DONE),
+    "a comment in an event": ServerFailure(between(b": note\n" + sse(text_delta("and "))), ("complete", None, "One and two")),
+    "data in several lines": ServerFailure(
         between(b'event: content_block_delta\ndata: {"type":"content_block_delta",\ndata: "index":0,\n'
                 b'data:"delta":{"type":"text_delta","text":"and "}}\n\n'), ("complete", None, "One and two"),
     ),
-    "unknown fields": Peer(between(b"id: 7\nretry: 10\nfoo: bar\nbaz\n" + sse(text_delta("and "))), ("complete", None, "One and two")),
-    "no space after the colon": Peer(body(WHOLE.replace(b": ", b":")), DONE),
-    "no event lines": Peer(
+    "unknown fields": ServerFailure(between(b"id: 7\nretry: 10\nfoo: bar\nbaz\n" + sse(text_delta("and "))), ("complete", None, "One and two")),
+    "no space after the colon": ServerFailure(body(WHOLE.replace(b": ", b":")), DONE),
+    "no event lines": ServerFailure(
         body(b"".join(line + b"\n\n" for line in WHOLE.split(b"\n") if line.startswith(b"data"))), DONE, GONE
     ),
-    "the wrong event lines": Peer(
+    "the wrong event lines": ServerFailure(
         body(WHOLE.replace(b"event: content_block_delta", b"event: message_start")), DONE,
     ),
-    "blank lines in between": Peer(body(b"\n\n" + WHOLE.replace(b"\n\n", b"\n\n\n\n")), DONE),
-    "no blank line at the end": Peer(body(WHOLE.rstrip()), DONE),
-    "[DONE] at the end": Peer(body(WHOLE + b"data: [DONE]\n\n"), DONE),
-    "[DONE] in the middle": Peer(between(b"data: [DONE]\n\n"), HALF, DONE),
-    "events after the end": Peer(body(WHOLE + sse(text_delta("three"), message_start(), message_delta(), PING)), DONE),
-    "garbage after the end": Peer(body(WHOLE + b"\xff\xff{"), DONE),
+    "blank lines in between": ServerFailure(body(b"\n\n" + WHOLE.replace(b"\n\n", b"\n\n\n\n")), DONE),
+    "no blank line at the end": ServerFailure(body(WHOLE.rstrip()), DONE),
+    "[DONE] at the end": ServerFailure(body(WHOLE + b"data: [DONE]\n\n"), DONE),
+    "[DONE] in the middle": ServerFailure(between(b"data: [DONE]\n\n"), HALF, DONE),
+    "events after the end": ServerFailure(body(WHOLE + sse(text_delta("three"), message_start(), message_delta(), PING)), DONE),
+    "garbage after the end": ServerFailure(body(WHOLE + b"\xff\xff{"), DONE),
     # Out of order.
-    "an index that was never opened": Peer(between(text_delta("x", 9)), HALF),
-    "the end of an index that was never opened": Peer(between(block_stop(9)), DONE, HALF),
-    "the end of a block before the message": Peer(body(sse(block_stop(), *HEAD, *TAIL)), DONE),
-    "text before the message": Peer(body(sse(A, *HEAD, *TAIL)), NO_STREAM),
-    "a block before the message": Peer(body(sse(block_start(), *HEAD, *TAIL)), NO_STREAM),
-    "the end before the message": Peer(body(sse(MESSAGE_STOP, *HEAD, *TAIL)), NO_STREAM),
-    "a block that is never closed": Peer(body(sse(*HEAD, B, message_delta(), MESSAGE_STOP)), DONE),
-    "a second message in the first": Peer(between(message_start()), HALF),
-    "two messages": Peer(body(WHOLE + WHOLE), DONE),
-    "a block opened twice": Peer(between(block_start()), DONE),
-    "the end without its reason": Peer(body(sse(*HEAD, B, block_stop(), MESSAGE_STOP)), DONE),
-    "text after its block": Peer(body(sse(*HEAD, block_stop(), B, message_delta(), MESSAGE_STOP)), DONE),
-    "text after the reason": Peer(body(sse(*HEAD, block_stop(), message_delta(), B, MESSAGE_STOP)), DONE),
+    "an index that was never opened": ServerFailure(between(text_delta("x", 9)), HALF),
+    "the end of an index that was never opened": ServerFailure(between(block_stop(9)), DONE, HALF),
+    "the end of a block before the message": ServerFailure(body(sse(block_stop(), *HEAD, *TAIL)), DONE),
+    "text before the message": ServerFailure(body(sse(A, *HEAD, *TAIL)), NO_STREAM),
+    "a block before the message": ServerFailure(body(sse(block_start(), *HEAD, *TAIL)), NO_STREAM),
+    "the end before the message": ServerFailure(body(sse(MESSAGE_STOP, *HEAD, *TAIL)), NO_STREAM),
+    "a block that is never closed": ServerFailure(body(sse(*HEAD, B, message_delta(), MESSAGE_STOP)), DONE),
+    "a second message in the first": ServerFailure(between(message_start()), HALF),
+    "two messages": ServerFailure(body(WHOLE + WHOLE), DONE),
+    "a block opened twice": ServerFailure(between(block_start()), DONE),
+    "the end without its reason": ServerFailure(body(sse(*HEAD, B, block_stop(), MESSAGE_STOP)), DONE),
+    "text after its block": ServerFailure(body(sse(*HEAD, block_stop(), B, message_delta(), MESSAGE_STOP)), DONE),
+    "text after the reason": ServerFailure(body(sse(*HEAD, block_stop(), message_delta(), B, MESSAGE_STOP)), DONE),
     # What nobody knows.
-    "an unknown event": Peer(between({"type": "hologram", "x": 1}), DONE),
-    "an unknown delta": Peer(between(block_delta(0, "hologram_delta", x=1)), DONE),
-    "an unknown block": Peer(between(block_start(1, "hologram", x=1), block_stop(1)), DONE),
-    "an unknown block with deltas": Peer(
+    "an unknown event": ServerFailure(between({"type": "hologram", "x": 1}), DONE),
+    "an unknown delta": ServerFailure(between(block_delta(0, "hologram_delta", x=1)), DONE),
+    "an unknown block": ServerFailure(between(block_start(1, "hologram", x=1), block_stop(1)), DONE),
+    "an unknown block with deltas": ServerFailure(
         between(block_start(1, "hologram"), block_delta(1, "hologram_delta", x=1), text_delta("and ", 1), block_stop(1)),
         ("complete", None, "One \n\nand two"),
     ),
-    "an unknown block between texts": Peer(
+    "an unknown block between texts": ServerFailure(
         body(sse(*HEAD, block_stop(), block_start(1, "hologram"), block_stop(1), block_start(2), text_delta("two", 2), message_delta(), MESSAGE_STOP)),
         ("complete", None, "One \n\ntwo"),
     ),
-    "an unknown stop reason": Peer(body(sse(*HEAD, B, block_stop(), message_delta("tired"), MESSAGE_STOP)), DONE),
+    "an unknown stop reason": ServerFailure(body(sse(*HEAD, B, block_stop(), message_delta("tired"), MESSAGE_STOP)), DONE),
     # Malformed events.
-    "a delta without its delta": Peer(between({"type": "content_block_delta", "index": 0}), HALF),
-    "a delta without its type": Peer(between({"type": "content_block_delta", "index": 0, "delta": {}}), HALF),
-    "a delta whose text is a number": Peer(between(block_delta(0, "text_delta", text=5)), HALF),
-    "a delta whose text is null": Peer(between(block_delta(0, "text_delta", text=None)), HALF),
-    "a block that is no object": Peer(between({"type": "content_block_start", "index": 1, "content_block": "x"}), HALF),
-    "a block without a type": Peer(between({"type": "content_block_start", "index": 1, "content_block": {}}, block_stop(1)), DONE),
-    "an index that is an object": Peer(between({**block_start(), "index": {}}), HALF),
-    "a message that is no object": Peer(body(sse({"type": "message_start", "message": "x"})), NO_STREAM),
-    "a message of nothing": Peer(body(sse({"type": "message_start", "message": {}}, *HEAD[1:], *TAIL)), DONE),
-    "usage that is no object": Peer(between({**message_delta(None), "usage": 7}), HALF),
-    "a stop reason that is no text": Peer(between(message_delta(["x"])), HALF),  # type: ignore[arg-type]
-    "an event whose type is no text": Peer(between(b'event: ping\ndata: {"type": ["x"]}\n\n'), HALF, DONE),
-    "an event without a type": Peer(between(b'event: odd\ndata: {"x": 1}\n\n'), DONE, HALF if NEWEST_SDK else DONE),
+    "a delta without its delta": ServerFailure(between({"type": "content_block_delta", "index": 0}), HALF),
+    "a delta without its type": ServerFailure(between({"type": "content_block_delta", "index": 0, "delta": {}}), HALF),
+    "a delta whose text is a number": ServerFailure(between(block_delta(0, "text_delta", text=5)), HALF),
+    "a delta whose text is null": ServerFailure(between(block_delta(0, "text_delta", text=None)), HALF),
+    "a block that is no object": ServerFailure(between({"type": "content_block_start", "index": 1, "content_block": "x"}), HALF),
+    "a block without a type": ServerFailure(between({"type": "content_block_start", "index": 1, "content_block": {}}, block_stop(1)), DONE),
+    "an index that is an object": ServerFailure(between({**block_start(), "index": {}}), HALF),
+    "a message that is no object": ServerFailure(body(sse({"type": "message_start", "message": "x"})), NO_STREAM),
+    "a message of nothing": ServerFailure(body(sse({"type": "message_start", "message": {}}, *HEAD[1:], *TAIL)), DONE),
+    "usage that is no object": ServerFailure(between({**message_delta(None), "usage": 7}), HALF),
+    "a stop reason that is no text": ServerFailure(between(message_delta(["x"])), HALF),  # type: ignore[arg-type]
+    "an event whose type is no text": ServerFailure(between(b'event: ping\ndata: {"type": ["x"]}\n\n'), HALF, DONE),
+    "an event without a type": ServerFailure(between(b'event: odd\ndata: {"x": 1}\n\n'), DONE, HALF if NEWEST_SDK else DONE),
     # Errors of the API.
-    "an error first": Peer(body(sse(OVERLOADED)), ("failed", StreamAPIError, "")),
-    "an error in the middle": Peer(between(OVERLOADED), ERROR),
-    "an error after the reason": Peer(body(sse(*HEAD, B, block_stop(), message_delta(), OVERLOADED)), ("failed", StreamAPIError, "One two")),
-    "an error after the end": Peer(body(WHOLE + sse(OVERLOADED)), DONE),
-    "an error in plain words": Peer(between(b"event: error\ndata: upstream timed out\n\n"), ERROR),
-    "an error that is null": Peer(between(b'event: error\ndata: {"type":"error","error":null}\n\n'), ERROR),
-    "an error that is text": Peer(between(b'event: error\ndata: {"type":"error","error":"busy"}\n\n'), ERROR),
-    "an error without a type": Peer(between(b'event: error\ndata: {"message":"busy"}\n\n'), ERROR),
-    "an error without data": Peer(between(b"event: error\n\n"), DONE, ERROR),
-    "an error of a type nobody knows": Peer(
+    "an error first": ServerFailure(body(sse(OVERLOADED)), ("failed", StreamAPIError, "")),
+    "an error in the middle": ServerFailure(between(OVERLOADED), ERROR),
+    "an error after the reason": ServerFailure(body(sse(*HEAD, B, block_stop(), message_delta(), OVERLOADED)), ("failed", StreamAPIError, "One two")),
+    "an error after the end": ServerFailure(body(WHOLE + sse(OVERLOADED)), DONE),
+    "an error in plain words": ServerFailure(between(b"event: error\ndata: upstream timed out\n\n"), ERROR),
+    "an error that is null": ServerFailure(between(b'event: error\ndata: {"type":"error","error":null}\n\n'), ERROR),
+    "an error that is text": ServerFailure(between(b'event: error\ndata: {"type":"error","error":"busy"}\n\n'), ERROR),
+    "an error without a type": ServerFailure(between(b'event: error\ndata: {"message":"busy"}\n\n'), ERROR),
+    "an error without data": ServerFailure(between(b"event: error\n\n"), DONE, ERROR),
+    "an error of a type nobody knows": ServerFailure(
         between({"type": "error", "error": {"type": ["x"], "message": {"a": 1}}}), ERROR
     ),
     # The transport.
-    "one byte at a time": Peer(body(WHOLE, chunk_size=1), DONE),
-    "slowly": Peer(body(WHOLE, chunk_size=40, delay=0.002), DONE),
-    "all at once": Peer(body(WHOLE, chunk_size=10**6), DONE),
-    "gzip": Peer(body(gzip.compress(WHOLE), headers={"content-encoding": "gzip"}, chunk_size=20), DONE),
-    "gzip that is cut": Peer(
+    "one byte at a time": ServerFailure(body(WHOLE, chunk_size=1), DONE),
+    "slowly": ServerFailure(body(WHOLE, chunk_size=40, delay=0.002), DONE),
+    "all at once": ServerFailure(body(WHOLE, chunk_size=10**6), DONE),
+    "gzip": ServerFailure(body(gzip.compress(WHOLE), headers={"content-encoding": "gzip"}, chunk_size=20), DONE),
+    "gzip that is cut": ServerFailure(
         body(gzip.compress(WHOLE)[:-30], headers={"content-encoding": "gzip"}), ("disconnected", StreamTruncatedError, "?")
     ),
-    "gzip that is none": Peer(body(WHOLE, headers={"content-encoding": "gzip"}), NO_STREAM),
+    "gzip that is none": ServerFailure(body(WHOLE, headers={"content-encoding": "gzip"}), NO_STREAM),
     # Silence.
-    "silence": Peer(body(WHOLE).stall(after_events=3), ("timed_out", StreamTimeoutError, "One "), client=(("timeout", 0.4),)),
-    "silence at once": Peer(body(WHOLE).stall(after_events=0), ("timed_out", StreamTimeoutError, ""), client=(("timeout", 0.4),)),
-    "silence in an event": Peer(
+    "silence": ServerFailure(body(WHOLE).stall(after_events=3), ("timed_out", StreamTimeoutError, "One "), client=(("timeout", 0.4),)),
+    "silence at once": ServerFailure(body(WHOLE).stall(after_events=0), ("timed_out", StreamTimeoutError, ""), client=(("timeout", 0.4),)),
+    "silence in an event": ServerFailure(
         body(WHOLE).stall(after_bytes=len(sse(*HEAD)) + 30), ("timed_out", StreamTimeoutError, "One "), client=(("timeout", 0.4),)
     ),
-    "only pings": Peer(
+    "only pings": ServerFailure(
         body(WHOLE).stall(after_events=3, pings=0.02), ("timed_out", StreamTimeoutError, "One "), options=(("idle_timeout", 0.4),)
     ),
-    "silence after the end": Peer(body(WHOLE).stall(after_events=7), DONE, client=(("timeout", 0.4),)),
+    "silence after the end": ServerFailure(body(WHOLE).stall(after_events=7), DONE, client=(("timeout", 0.4),)),
 }
 # fmt: on
 
 
-async def read(way: str, is_async: bool, url: Any, peer: Peer, **more: Any) -> StreamResult[Any, Any]:
+async def read(way: str, is_async: bool, url: Any, failure: ServerFailure, **more: Any) -> StreamResult[Any, Any]:
     """Everything that one way of reading gives."""
-    options = {**dict(peer.options), **more}
-    client: Any = (async_sdk_client if is_async else sdk_client)(url, **dict(peer.client))
+    options = {**dict(failure.options), **more}
+    client: Any = (async_sdk_client if is_async else sdk_client)(url, **dict(failure.client))
     try:
         if way == "bytes":
             given = streamkit.collect(client, on_error="return", retries=0, **options, **PARAMS)
@@ -339,17 +339,19 @@ if not NEWEST_SDK:
     OTHERWISE["the end of a block before the message", "helper"] = NO_STREAM
 
 
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("name", FAILURES)
 @pytest.mark.parametrize("way", ["bytes", "helper", pytest.param("raw", marks=pytest.mark.slow)])
-def test_a_peer(name: str, way: str) -> None:
-    peer = PEERS[name]
+def test_a_server_failure(name: str, way: str) -> None:
+    failure = FAILURES[name]
     count = 0
-    with serve(peer.reply, repeat=True) as server:
+    with serve(failure.reply, repeat=True) as server:
         for is_async in (False, True):
             sink = BufferSink()
-            result = run("asyncio", lambda is_async=is_async, sink=sink: read(way, is_async, server, peer, sinks=sink))
+            result = run(
+                "asyncio", lambda is_async=is_async, sink=sink: read(way, is_async, server, failure, sinks=sink)
+            )
             assert (sink.text, sink.result) == (result.text, result)
-            check(result, OTHERWISE.get((name, way), peer.seen_by(way)))
+            check(result, OTHERWISE.get((name, way), failure.seen_by(way)))
             count += 1
         assert len(server.requests) == count
     print(f"{count} cases")
@@ -402,7 +404,7 @@ def test_an_error_as_json_is_retried_like_an_event(kind: str) -> None:
 
 @contextlib.contextmanager
 def endless(head: bytes, piece: bytes) -> Iterator[tuple[str, list[int]]]:
-    """A peer that sends `head`, then `piece` again and again, until nobody reads. Gives its URL and the bytes sent."""
+    """A server that sends `head`, then `piece` again and again, until nobody reads. Gives its URL and the bytes sent."""
     sent = [0]
 
     def answer() -> None:
@@ -499,15 +501,15 @@ def shown(seen: Seen) -> str:
 
 
 def table() -> str:
-    """What is seen of each peer, as the docs have it."""
+    """What is seen of each failure, as the docs have it."""
     rows = [
-        f"| {name} | {shown(peer.seen)} | {'the same' if peer.by_events is None else shown(peer.by_events)} |"
-        for name, peer in PEERS.items()
+        f"| {name} | {shown(failure.seen)} | {'the same' if failure.by_events is None else shown(failure.by_events)} |"
+        for name, failure in FAILURES.items()
     ]
     return "\n".join(["| what comes | read by bytes | read by the SDK's events |", "|---|---|---|", *rows, ""])
 
 
 @pytest.mark.skipif(not NEWEST_SDK, reason="the table is that of the newest SDK")
-def test_the_table_of_peers_is_the_one_that_is_run() -> None:
+def test_the_table_of_server_failures_is_the_one_that_is_run() -> None:
     page = (Path(__file__).parents[2] / "docs" / "peers.md").read_text("utf-8")
     assert page.endswith(f"\n\n{table()}"), f"the table in docs/peers.md should be:\n{table()}"

@@ -25,20 +25,19 @@ from tests.support.clients import (
     platform_client_for,
     sdk_client,
 )
-from tests.support.harness import awaited, run
+from tests.support.harness import FUNCTIONS, awaited, entered, run
 
 pytestmark = pytest.mark.filterwarnings(
     # The SDK and its HTTP library leave generators behind when a body is not read to its end.
     "ignore:Exception ignored .*async_generator:pytest.PytestUnraisableExceptionWarning",
 )
 
-FUNCTIONS = ["stream_text", "stream_events", "collect", "streamed"]
 REPLY = Reply.text(["One ", "two"])
 Handed = AbstractAsyncContextManager[tuple[Any, dict[str, Any]]]
 
 
 def source(pick: Callable[[Any], Any]) -> Callable[[Any], Handed]:
-    """A door that streamkit opens itself."""
+    """A source that streamkit opens itself."""
 
     @contextlib.asynccontextmanager
     async def hand(client: Any) -> AsyncIterator[tuple[Any, dict[str, Any]]]:
@@ -47,7 +46,7 @@ def source(pick: Callable[[Any], Any]) -> Callable[[Any], Handed]:
     return hand
 
 
-def opened(pick: Callable[[Any], Any]) -> Callable[[Any], Handed]:
+def opened_stream(pick: Callable[[Any], Any]) -> Callable[[Any], Handed]:
     """What the SDK has opened, or is about to open."""
 
     @contextlib.asynccontextmanager
@@ -57,16 +56,11 @@ def opened(pick: Callable[[Any], Any]) -> Callable[[Any], Handed]:
     return hand
 
 
-def entered(pick: Callable[[Any], Any]) -> Callable[[Any], Handed]:
+def entered_manager(pick: Callable[[Any], Any]) -> Callable[[Any], Handed]:
     @contextlib.asynccontextmanager
     async def hand(client: Any) -> AsyncIterator[tuple[Any, dict[str, Any]]]:
-        manager = pick(client)
-        if hasattr(manager, "__aenter__"):
-            async with manager as stream:
-                yield stream, {}
-        else:
-            with manager as stream:
-                yield stream, {}
+        async with entered(pick(client)) as stream:
+            yield stream, {}
 
     return hand
 
@@ -83,8 +77,8 @@ async def first_turn(client: Any) -> AsyncIterator[tuple[Any, dict[str, Any]]]:
 
 
 @dataclass(frozen=True)
-class Door:
-    """One way in: `hand` gives what a program hands over, `name` and `code` are what the table in the docs says."""
+class SourceCase:
+    """A kind of source: `hand` gives what a program hands over, `name` and `code` are in the table of the docs."""
 
     name: str
     code: str
@@ -107,15 +101,17 @@ def beta_messages(client: Any) -> Any:
     return client.beta.messages
 
 
-def clients(name: str, code: str, adapt: Callable[[Any], Any] = lambda client: client, **fields: Any) -> list[Door]:
+def clients(
+    name: str, code: str, adapt: Callable[[Any], Any] = lambda client: client, **fields: Any
+) -> list[SourceCase]:
     """A client, stable and beta."""
 
     def beta(client: Any) -> Any:
         return adapt(client).beta.messages
 
     return [
-        Door(name, code, source(adapt), lambda client: adapt(client).messages.create, **fields),
-        Door(
+        SourceCase(name, code, source(adapt), lambda client: adapt(client).messages.create, **fields),
+        SourceCase(
             f"{name}, beta",
             f"{code}.beta.messages",
             source(beta),
@@ -126,7 +122,7 @@ def clients(name: str, code: str, adapt: Callable[[Any], Any] = lambda client: c
     ]
 
 
-def streams(pick: Callable[[Any], Any], where: str, name: str, *, beta: bool) -> list[Door]:
+def streams(pick: Callable[[Any], Any], where: str, name: str, *, beta: bool) -> list[SourceCase]:
     """What the SDK makes of a resource."""
 
     def raw(client: Any) -> Any:
@@ -136,12 +132,12 @@ def streams(pick: Callable[[Any], Any], where: str, name: str, *, beta: bool) ->
         return pick(client).stream(**PARAMS)
 
     return [
-        Door(f"an opened stream{name}", f"{where}.create(stream=True, ...)", opened(raw), beta=beta),
-        Door(f"a manager{name}", f"{where}.stream(...)", opened(manager), beta=beta),
-        Door(
+        SourceCase(f"an opened stream{name}", f"{where}.create(stream=True, ...)", opened_stream(raw), beta=beta),
+        SourceCase(f"a manager{name}", f"{where}.stream(...)", opened_stream(manager), beta=beta),
+        SourceCase(
             f"an entered manager{name}",
             f"with {where}.stream(...) as stream",
-            entered(manager),
+            entered_manager(manager),
             by="events",
             beta=beta,
         ),
@@ -149,15 +145,15 @@ def streams(pick: Callable[[Any], Any], where: str, name: str, *, beta: bool) ->
 
 
 NEW = "between 0.81 and 0.125"
-DOORS = {
-    door.name: door
-    for door in [
+SOURCES = {
+    case.name: case
+    for case in [
         *clients("a client", "Anthropic(...)"),
-        Door("a resource", "client.messages", source(messages), lambda client: client.messages.create),
+        SourceCase("a resource", "client.messages", source(messages), lambda client: client.messages.create),
         *clients("with_options", "client.with_options(...)", lambda client: client.with_options(timeout=30)),
         *streams(messages, "client.messages", "", beta=False),
         *streams(beta_messages, "client.beta.messages", ", beta", beta=True),
-        Door(
+        SourceCase(
             "a turn of the tool runner",
             "for stream in client.beta.messages.tool_runner(stream=True, ...)",
             first_turn,
@@ -182,14 +178,14 @@ DOORS = {
 
 
 @contextlib.asynccontextmanager
-async def client_of(door: Door, mode: str, server: Server) -> AsyncIterator[Any]:
-    if door.platform == "aiohttp":
+async def client_of(case: SourceCase, mode: str, server: Server) -> AsyncIterator[Any]:
+    if case.platform == "aiohttp":
         pytest.importorskip("httpx_aiohttp" if anthropic.__version__.startswith("0.") else "aiohttp")
         async with server.async_client(http_client=anthropic.DefaultAioHttpClient(), max_retries=0) as client:
             yield client
     else:
         async with (
-            platform_client_for(mode, door.platform, server) if door.platform else client_for(mode, server) as client
+            platform_client_for(mode, case.platform, server) if case.platform else client_for(mode, server) as client
         ):
             yield client
 
@@ -217,16 +213,16 @@ ENDINGS = {
 }
 CASES = [
     pytest.param(
-        *(door, mode, function, ending),
-        id=f"{door.name}-{mode}-{function}-{ending}",
+        *(case, mode, function, ending),
+        id=f"{case.name}-{mode}-{function}-{ending}",
         # `stream_text` and `collect` are the quick half.
         marks=[pytest.mark.slow] * (ending != "healthy" and function in ("stream_events", "streamed")),
     )
-    for door in DOORS.values()
-    for mode in door.modes
+    for case in SOURCES.values()
+    for mode in case.modes
     for function in FUNCTIONS
     for ending in ENDINGS
-    if function != "streamed" or door.create
+    if function != "streamed" or case.create
 ]
 
 
@@ -257,17 +253,17 @@ async def iterate(stream: Any, by: str, *, stop: bool) -> str:
     return said
 
 
-async def go_through(door: Door, function: str, client: Any, sink: BufferSink, *, stop: bool) -> None:
+async def go_through(case: SourceCase, function: str, client: Any, sink: BufferSink, *, stop: bool) -> None:
     """Read a reply, and see that the function gives what the sink is told."""
 
     def interrupt(_: str) -> None:
         raise Stop
 
-    async with door.hand(client) as (given, params):
+    async with case.hand(client) as (given, params):
         if function in ("stream_text", "stream_events"):
             stream = getattr(streamkit, function)(given, sinks=sink, **params)
             try:
-                said = await iterate(stream, door.by, stop=stop)
+                said = await iterate(stream, case.by, stop=stop)
                 assert said == stream.text
             finally:
                 assert stream.result == sink.result
@@ -276,24 +272,24 @@ async def go_through(door: Door, function: str, client: Any, sink: BufferSink, *
         if function == "collect":
             assert await awaited(streamkit.collect(given, sinks=sinks, **params)) == sink.result
         else:
-            assert door.create is not None
-            message = await awaited(streamkit.streamed(door.create(client), sinks=sinks)(**PARAMS))
+            assert case.create is not None
+            message = await awaited(streamkit.streamed(case.create(client), sinks=sinks)(**PARAMS))
             assert message == sink.result.message
 
 
-@pytest.mark.parametrize(("door", "mode", "function", "ending"), CASES)
-def test_a_door(door: Door, mode: str, function: str, ending: str) -> None:
+@pytest.mark.parametrize(("case", "mode", "function", "ending"), CASES)
+def test_a_source(case: SourceCase, mode: str, function: str, ending: str) -> None:
     expected, sink = ENDINGS[ending], BufferSink()
     raised: list[BaseException] = []
 
     async def main() -> None:
         with serve(expected.reply) as server:
-            async with client_of(door, mode, server) as client:
+            async with client_of(case, mode, server) as client:
                 try:
-                    await go_through(door, function, client, sink, stop=expected.stop)
+                    await go_through(case, function, client, sink, stop=expected.stop)
                 except (StreamError, Stop) as error:
                     raised.append(error)
-                if door.platform != "aiohttp":
+                if case.platform != "aiohttp":
                     assert_no_connection_in_use(client)
 
     run(mode, main)
@@ -306,7 +302,7 @@ def test_a_door(door: Door, mode: str, function: str, ending: str) -> None:
     if expected.error:
         assert result.error is raised[0]
         assert raised[0].result is result
-    assert type(result.message) is (BetaMessage if door.beta else Message)
+    assert type(result.message) is (BetaMessage if case.beta else Message)
     assert result.request_id
 
 
@@ -328,7 +324,9 @@ def test_each_turn_of_the_tool_runner() -> None:
 
 def test_the_sdk_has_what_the_table_says() -> None:
     version = tuple(int(part) for part in anthropic.__version__.split(".")[:2])
-    for platform, since in {door.platform: door.since for door in DOORS.values() if door.platform in PLATFORMS}.items():
+    for platform, since in {
+        case.platform: case.since for case in SOURCES.values() if case.platform in PLATFORMS
+    }.items():
         if since != NEW or version >= (0, 125):
             assert hasattr(anthropic, f"Anthropic{platform}")
             assert hasattr(anthropic, f"AsyncAnthropic{platform}")
@@ -337,16 +335,16 @@ def test_the_sdk_has_what_the_table_says() -> None:
 
 
 def table() -> str:
-    """The doors, as the docs have them."""
+    """The sources, as the docs list them."""
     rows = [
-        f"| {door.name} | `{door.code}` | {' and '.join(door.modes).replace('asyncio', 'async')} | {door.since} "
-        f"| {door.by} | {door.note} |"
-        for door in DOORS.values()
+        f"| {case.name} | `{case.code}` | {' and '.join(case.modes).replace('asyncio', 'async')} | {case.since} "
+        f"| {case.by} | {case.note} |"
+        for case in SOURCES.values()
     ]
     head = ["| door | hand over | clients | SDK from | read by | note |", "|---|---|---|---|---|---|"]
     return "\n".join([*head, *rows, ""])
 
 
-def test_the_table_of_doors_is_the_one_that_is_run() -> None:
+def test_the_table_of_sources_is_the_one_that_is_run() -> None:
     page = (Path(__file__).parents[2] / "docs" / "doors.md").read_text("utf-8")
     assert page.endswith(f"\n\n{table()}"), f"the table in docs/doors.md should be:\n{table()}"

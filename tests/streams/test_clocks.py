@@ -280,17 +280,17 @@ def mute() -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("door", "timeout", "retries"),
+    ("place", "timeout", "retries"),
     [("client", 4, 0), ("client", 6.0, 2), ("client", anthropic.Timeout(None, read=8), 0), ("resource", 12, 1)],
 )
-def test_total_while_the_response_is_waited_for(mode: str, door: str, timeout: Any, retries: int) -> None:
+def test_total_while_the_response_is_waited_for(mode: str, place: str, timeout: Any, retries: int) -> None:
     """Also where the SDK would try again. A resource does not say what timeout its client has: there it is given."""
     kind: Any = anthropic.Anthropic if mode == "sync" else anthropic.AsyncAnthropic
     with mute() as url:
 
         async def go() -> Any:
             made = kind(api_key="k", base_url=url, max_retries=retries, timeout=timeout)
-            source, given = (made, {}) if door == "client" else (made.beta.messages, {"timeout": timeout})
+            source, given = (made, {}) if place == "client" else (made.beta.messages, {"timeout": timeout})
             stream = streamkit.stream_text(source, total_timeout=0.3, **given, **PARAMS)
             with pytest.raises(StreamTimeoutError) as caught:
                 async for _ in items_of(stream):
