@@ -312,7 +312,7 @@ def test_a_stream_of_bedrock_that_is_cut_at_each_byte(way: str, frame: int, mode
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_stream_of_bedrock_that_stalls(mode: str) -> None:
-    result = collected(mode, "Bedrock", REPLY.stall(after_events=3), idle_timeout=0.5)
+    result = collected(mode, "Bedrock", REPLY.stall(after_events=3), idle_timeout=1.5)
     assert seen(result) == ("timed_out", StreamTimeoutError, "One ")
 
 

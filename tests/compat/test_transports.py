@@ -20,7 +20,7 @@ def test_through_aiohttp_which_offers_no_socket() -> None:
         with serve(REPLY, REPLY.stall(after_events=4), REPLY.stall(after_events=4, pings=0.05)) as server:
             async with server.async_client(http_client=anthropic.DefaultAioHttpClient(), max_retries=0) as client:
                 assert (await streamkit.collect(client, **PARAMS)).text == "One two three"
-                stream = streamkit.stream_text(client, idle_timeout=0.5, **PARAMS)
+                stream = streamkit.stream_text(client, idle_timeout=1.5, **PARAMS)
                 with pytest.raises(streamkit.StreamTimeoutError):
                     await stream.until_done()
                 assert stream.text == "One "

@@ -162,18 +162,28 @@ def control() -> float:
 ROUNDS = 10
 
 
-def in_time(took: list[float], controls: list[float]) -> None:
-    """Most wake in the promised time; slack for a machine that is busy with something else."""
-    took.sort()
-    assert took[len(took) // 2] < SOON + max(controls), took
-    assert took[-1] < SOON * 10 + max(controls), took
+def assert_woken_in_time(wake: Callable[[], tuple[list[float], list[float]]], name: str, capsys: Any) -> None:
+    """Most readers wake in the promised time, in one of three measurements: a machine may be busy with something else.
+
+    `wake` gives the seconds until each reader woke, and those of the `control` beside it. The server stalls for good:
+    nothing else wakes a reader.
+    """
+    measured = []
+    for _ in range(3):
+        seconds, controls = wake()
+        took = sorted(seconds)
+        measured.append(took)
+        with capsys.disabled():
+            print(f"\n{name}: {ROUNDS} readers, the slowest woke after {took[-1] * 1000:.1f} ms")
+        if took[len(took) // 2] < SOON + max(controls) and took[-1] < SOON * 10 + max(controls):
+            return
+    raise AssertionError(measured)
 
 
 @pytest.mark.parametrize("means", ["cancel", "close"])
 def test_a_blocked_reader_wakes(kind: str, means: str, capsys: pytest.CaptureFixture[str]) -> None:
-    took, controls = [], []
-    with line(kind, STALLS) as here:
-        client = here.client()
+    def wake() -> tuple[list[float], list[float]]:
+        took, controls = [], []
         for _ in range(ROUNDS):
             sink = BufferSink()
             stream = streamkit.stream_text(client, sinks=sink, **PARAMS)
@@ -198,15 +208,19 @@ def test_a_blocked_reader_wakes(kind: str, means: str, capsys: pytest.CaptureFix
             assert got == ["One "]
             assert (stream.status, stream.result.error, sink.result.status) == ("interrupted", None, "interrupted")
             assert open_connections_in_use(client) == []
-    with capsys.disabled():
-        print(f"\n{kind}, {means}: {ROUNDS} readers, the slowest woke after {max(took) * 1000:.1f} ms")
-    in_time(took, controls)
+        return took, controls
+
+    with line(kind, STALLS) as here:
+        client = here.client()
+        assert_woken_in_time(wake, f"{kind}, {means}", capsys)
 
 
 def test_a_blocked_async_reader_wakes(kind: str, loop: str, capsys: pytest.CaptureFixture[str]) -> None:
     took, controls = [], []
 
     async def main() -> None:
+        took.clear()
+        controls.clear()
         async with here.async_client() as client:
             for _ in range(ROUNDS):
                 sink = BufferSink()
@@ -231,12 +245,13 @@ def test_a_blocked_async_reader_wakes(kind: str, loop: str, capsys: pytest.Captu
                 assert (stream.status, stream.result.error, sink.result.status) == ("interrupted", None, "interrupted")
                 assert open_connections_in_use(client) == []
 
+    def wake() -> tuple[list[float], list[float]]:
+        run_in(loop, main)
+        return took, controls
+
     main_thread = threading.get_ident()
     with line(kind, STALLS) as here:
-        run_in(loop, main)
-    with capsys.disabled():
-        print(f"\n{kind}, {loop}: {ROUNDS} readers, the slowest woke after {max(took) * 1000:.1f} ms")
-    in_time(took, controls)
+        assert_woken_in_time(wake, f"{kind}, {loop}", capsys)
 
 
 # A cancel that is late, or nearly: the connection may be serving the next request by then.

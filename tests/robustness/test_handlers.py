@@ -36,7 +36,7 @@ class AlarmTimeoutError(TimeoutError):
 
 
 @contextlib.contextmanager
-def alarm(handler: Callable[[], object], seconds: float = 0.2) -> Iterator[None]:
+def alarm(handler: Callable[[], object], seconds: float = 0.6) -> Iterator[None]:
     before = signal.signal(signal.SIGALRM, lambda *_: handler())
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
@@ -79,7 +79,7 @@ def test_an_exception_of_a_signal_handler_passes_unchanged(error: BaseException,
 
 def test_a_read_timeout_and_a_lost_connection_are_still_converted() -> None:
     with serve(REPLY.stall(after_events=4), REPLY.reset(after_events=4)) as server:
-        client = sdk_client(server, timeout=0.2)
+        client = sdk_client(server, timeout=1.5)
         for kind in (streamkit.StreamTimeoutError, streamkit.StreamConnectionError):
             with pytest.raises(kind):
                 streamkit.collect(client, **PARAMS)

@@ -83,9 +83,9 @@ WAYS = ["client", "helper", pytest.param("raw", marks=pytest.mark.slow)]
 @pytest.mark.parametrize("pings", [None, 0.03], ids=["silence", "pings"])
 def test_idle(mode: str, way: str, pings: float | None) -> None:
     with serve(REPLY.stall(after_events=4, pings=pings)) as server:
-        error, took = run(mode, lambda: ran_out(mode, server, "idle", way, idle_timeout=0.5))
+        error, took = run(mode, lambda: ran_out(mode, server, "idle", way, idle_timeout=1.5))
     assert error.result.text == "One "
-    assert 0.5 <= took < 0.5 + SLACK
+    assert 1.5 <= took < 1.5 + SLACK
     print("1 case")
 
 
@@ -93,19 +93,19 @@ def test_idle(mode: str, way: str, pings: float | None) -> None:
 def test_total_during_steady_content(mode: str, way: str) -> None:
     words = [f"{n} " for n in range(1000)]
     with serve(Reply.text(words, delay=0.02)) as server:
-        error, took = run(mode, lambda: ran_out(mode, server, "total", way, total_timeout=0.8, idle_timeout=10))
+        error, took = run(mode, lambda: ran_out(mode, server, "total", way, total_timeout=2.0, idle_timeout=10))
     assert "".join(words).startswith(error.result.text)
     assert error.result.text
-    assert 0.8 <= took < 0.8 + SLACK
+    assert 2.0 <= took < 2.0 + SLACK
     print("1 case")
 
 
 def test_total_in_silence_and_under_pings(mode: str) -> None:
     for pings in (None, 0.03):
         with serve(REPLY.stall(after_events=4, pings=pings)) as server:
-            error, took = run(mode, lambda: ran_out(mode, server, "total", total_timeout=0.8))
+            error, took = run(mode, lambda: ran_out(mode, server, "total", total_timeout=2.0))
         assert error.result.text == "One "
-        assert 0.8 <= took < 0.8 + SLACK
+        assert 2.0 <= took < 2.0 + SLACK
     print("2 cases")
 
 
@@ -116,7 +116,7 @@ def test_the_read_timeout_of_the_sdk(mode: str, way: str, clocks: dict[str, Any]
 
         async def go() -> Any:
             async with (
-                client_for(mode, server, timeout=0.5) as client,
+                client_for(mode, server, timeout=1.5) as client,
                 opened_by(way, client, mode) as (source, params),
             ):
                 with pytest.raises(StreamTimeoutError) as caught:
@@ -126,7 +126,7 @@ def test_the_read_timeout_of_the_sdk(mode: str, way: str, clocks: dict[str, Any]
 
         error = run(mode, go)
     assert (error.clock, error.result.status, error.result.text) == ("read", "timed_out", "One ")
-    assert 0.5 <= error.result.timing.total < 0.5 + SLACK
+    assert 1.5 <= error.result.timing.total < 1.5 + SLACK
     print("1 case")
 
 
@@ -160,7 +160,7 @@ def test_a_clock_that_runs_out_while_the_consumer_works(mode: str) -> None:
 
         async def go() -> None:
             async with client_for(mode, server) as client:
-                stream = streamkit.stream_text(client, retries=0, total_timeout=0.8, **PARAMS)
+                stream = streamkit.stream_text(client, retries=0, total_timeout=2.0, **PARAMS)
                 with pytest.raises(StreamTimeoutError) as caught:
                     await work(stream)
                 assert (caught.value.clock, stream.status, sum(last_of_chunk)) == ("total", "timed_out", 1)
@@ -235,19 +235,19 @@ def test_a_slow_consumer_does_not_trip_the_idle_clock(mode: str) -> None:
 
         async def go() -> None:
             async with client_for(mode, server) as client:
-                stream = streamkit.stream_text(client, idle_timeout=0.5, **PARAMS)
+                stream = streamkit.stream_text(client, idle_timeout=1.5, **PARAMS)
                 async for _ in items_of(stream):
-                    work(0.6)
+                    work(1.6)
                     if mode != "sync":
                         await anyio.sleep(0.1)
                 assert (stream.status, stream.text) == ("complete", "One two three")
-                stream = streamkit.stream_text(client, idle_timeout=0.5, retries=0, **PARAMS)
+                stream = streamkit.stream_text(client, idle_timeout=1.5, retries=0, **PARAMS)
                 seen = 0.0
                 with pytest.raises(StreamTimeoutError):  # noqa: PT012
                     async for _ in items_of(stream):
-                        work(0.6)
+                        work(1.6)
                         seen = stream.result.timing.total
-                assert stream.result.timing.total >= seen + 0.5, "the clock begins when the reader waits"
+                assert stream.result.timing.total >= seen + 1.5, "the clock begins when the reader waits"
 
         run(mode, go)
     print("2 cases")
@@ -326,7 +326,7 @@ def test_many_clocks_at_once(mode: str) -> None:
     count = 24
 
     async def one(client: Any, number: int, found: dict[int, Any]) -> None:
-        idle = 1.0 if number % 2 else 15  # time for 24 streams to get their first text on a loaded machine
+        idle = 3.0 if number % 2 else 15  # time for 24 streams to get their first text on a loaded machine
         stream = streamkit.stream_text(client, idle_timeout=idle, total_timeout=18, retries=0, **PARAMS)
 
         async def drain() -> None:

@@ -97,7 +97,7 @@ async def test_a_reset_after_the_end_is_ignored(harness: Harness) -> None:
 async def test_a_server_that_never_ends_the_body_does_not_hold_up_what_was_read(harness: Harness) -> None:
     """After `message_stop` the stream is over, also if the line stays open; with a read timeout for the rest."""
     with serve(REPLY.stall(after_events=len(REPLY.frames))) as server:
-        client = harness.client(server, timeout=1.0)
+        client = harness.client(server, timeout=5.0)
         assert (await harness.collect(client)).ok
         assert_no_connection_in_use(client)
 

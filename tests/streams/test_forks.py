@@ -53,10 +53,10 @@ def work(url):
     result = streamkit.collect(client, idle_timeout=10, total_timeout=20, **PARAMS)
     return result.status, [t.name for t in threading.enumerate() if t.name == "streamkit-clock"]
 
-with serve(Reply.text(WORDS, delay=0.02), repeat=True) as server:
+with serve(Reply.text(WORDS, delay=0.04), repeat=True) as server:
     client = sdk_client(server)
     for _ in range(3):
-        stream = streamkit.stream_text(client, idle_timeout=0.5, total_timeout=60, **PARAMS)
+        stream = streamkit.stream_text(client, idle_timeout=1.0, total_timeout=60, **PARAMS)
         next(stream)
         with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool:
             found = list(pool.map(work, [server.url] * 4))

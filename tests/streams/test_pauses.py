@@ -30,7 +30,7 @@ def test_the_wait_after_an_idle_time_out_can_be_ended() -> None:
 
     with serve(slow, LETTERS) as server:
         client = sdk_client(server)
-        stream = stream_text(client, idle_timeout=0.1, retries=2, **PARAMS)
+        stream = stream_text(client, idle_timeout=1.0, retries=2, **PARAMS)
         thread = threading.Thread(target=lambda: list(stream))
         thread.start()
         while stream._state.failure is None or stream._slot:
@@ -41,7 +41,7 @@ def test_the_wait_after_an_idle_time_out_can_be_ended() -> None:
         assert (stream.status, len(server.requests)) == ("interrupted", 1)
     with serve(slow, LETTERS) as server:
         result = collect(
-            sdk_client(server), idle_timeout=0.1, total_timeout=0.5, retries=2, on_error="return", **PARAMS
+            sdk_client(server), idle_timeout=1.0, total_timeout=3.0, retries=2, on_error="return", **PARAMS
         )
         assert (result.status, result.error.clock, len(server.requests)) == ("timed_out", "total", 1)  # type: ignore[union-attr]
 
@@ -58,7 +58,7 @@ def test_what_a_failed_try_had_left_is_forgotten() -> None:
 
 def test_a_server_that_is_gone_when_it_is_tried_again() -> None:
     log = TextLog()
-    early = Reply.recorded(LETTERS.body, headers={"retry-after": "0.3"}).cut(after_events=1)
+    early = Reply.recorded(LETTERS.body, headers={"retry-after": "2"}).cut(after_events=1)
     raised: list[BaseException] = []
     with serve(early) as server:
         client = anthropic.Anthropic(api_key="test", base_url=server.url, max_retries=0)
@@ -91,18 +91,18 @@ def test_a_consumer_that_takes_its_time_with_any_event_does_not_trip_the_idle_cl
 
     async def main() -> Any:
         async with async_sdk_client(server) as client:
-            stream = stream_events(client, idle_timeout=0.6, retries=0, **PARAMS)
+            stream = stream_events(client, idle_timeout=1.5, retries=0, **PARAMS)
             async for event in stream:
                 if event.type in slow_at:
-                    await anyio.sleep(0.7)
+                    await anyio.sleep(1.7)
             return stream
 
     with serve(LETTERS) as server:
         if mode == "sync":
-            stream: Any = stream_events(sdk_client(server), idle_timeout=0.6, retries=0, **PARAMS)
+            stream: Any = stream_events(sdk_client(server), idle_timeout=1.5, retries=0, **PARAMS)
             for event in stream:
                 if event.type in slow_at:
-                    work(0.7)
+                    work(1.7)
         else:
             stream = run(mode, main)
     assert stream.status == "complete"

@@ -81,7 +81,7 @@ BROKEN: dict[type[StreamError], Callable[[Reply], Reply]] = {
 
 @pytest.mark.parametrize("kind", BROKEN, ids=lambda kind: kind.__name__)
 def test_a_pickle_of_each_error_and_its_result(kind: type[StreamError]) -> None:
-    options = {"idle_timeout": 0.1} if kind is StreamTimeoutError else {}
+    options = {"idle_timeout": 1.0} if kind is StreamTimeoutError else {}
     result = read(reply=BROKEN[kind](Reply.events(*WHOLE)), **options)
     error: Any = result.error
     assert type(error) is kind

@@ -52,8 +52,8 @@ EARLY: dict[str, tuple[Reply, type[StreamError], dict[str, Any]]] = {
     "cut after the start": (REPLY.cut(after_events=1), StreamTruncatedError, {}),
     "cut in the start": (REPLY.cut(after_bytes=60), StreamTruncatedError, {}),
     "cut in the first block": (REPLY.cut(after_bytes=len(b"".join(REPLY.frames[:2])) + 50), StreamTruncatedError, {}),
-    "silence": (REPLY.stall(after_events=1), StreamTimeoutError, {"idle_timeout": 0.15}),
-    "pings": (REPLY.stall(after_events=1, pings=0.03), StreamTimeoutError, {"idle_timeout": 0.15}),
+    "silence": (REPLY.stall(after_events=1), StreamTimeoutError, {"idle_timeout": 1.0}),
+    "pings": (REPLY.stall(after_events=1, pings=0.03), StreamTimeoutError, {"idle_timeout": 1.0}),
 }
 # What may not: the same a moment later, or for good.
 NEVER: dict[str, tuple[Reply, type[StreamError]]] = {
@@ -297,18 +297,18 @@ def test_cancel_ends_the_wait(mode: str) -> None:
 
 def test_total_timeout_ends_the_wait(mode: str) -> None:
     with serve(PATIENT, REPLY) as server:
-        stream, log, _ = run(mode, lambda: read(mode, server, retries=3, total_timeout=0.4))
+        stream, log, _ = run(mode, lambda: read(mode, server, retries=3, total_timeout=1.5))
         assert len(server.requests) == 1
     error = stream.result.error
     assert (type(error), error.clock, log.of("finish")) == (StreamTimeoutError, "total", ["timed_out"])
-    assert 0.4 <= stream.result.timing.total < 5
+    assert 1.5 <= stream.result.timing.total < 10
     print("1 case")
 
 
 def test_the_idle_clock_does_not_run_while_waiting_to_try_again(mode: str) -> None:
-    slow = Reply.text(["One"], headers={"retry-after": "0.9"}).error("overloaded_error", after_events=1)
+    slow = Reply.text(["One"], headers={"retry-after": "1.8"}).error("overloaded_error", after_events=1)
     with serve(slow, REPLY) as server:
-        stream, log, _ = run(mode, lambda: read(mode, server, retries=1, idle_timeout=0.6))
+        stream, log, _ = run(mode, lambda: read(mode, server, retries=1, idle_timeout=1.5))
         assert len(server.requests) == 2
     assert (stream.status, stream.text, log.of("finish")) == ("complete", TEXT, ["complete"])
     print("1 case")

@@ -80,13 +80,13 @@ STUCK: dict[str, list[dict[str, Any]]] = {
 def test_pings_keep_a_block_alive_that_need_not_send_anything(mode: str, name: str) -> None:
     before, after = QUIET[name]
     pings = [PING] * 8
-    with serve(Reply.events(message_start(), *before, *pings, *after, *END, delay=0.1)) as server:
+    with serve(Reply.events(message_start(), *before, *pings, *after, *END, delay=0.18)) as server:
 
         async def main() -> None:
             async with client_for(mode, server) as client:
-                result = await awaited(streamkit.collect(client, idle_timeout=0.6, retries=0, **PARAMS))
+                result = await awaited(streamkit.collect(client, idle_timeout=1.2, retries=0, **PARAMS))
                 assert (result.status, result.text) == ("complete", "So.")
-                assert result.timing.total > 0.8, "longer than the timeout"
+                assert result.timing.total > 1.4, "longer than the timeout"
 
         run(mode, main)
 
@@ -122,14 +122,14 @@ def test_pings_keep_nothing_else_alive(mode: str, name: str) -> None:
 def test_where_only_events_are_seen_the_timeout_rests_in_a_quiet_block() -> None:
     pings = [PING] * 8
     reply = Reply.events(
-        message_start(), HIDDEN, *pings, SIGNED, block_stop(), block_start(1), text_delta("So.", 1), *END, delay=0.1
+        message_start(), HIDDEN, *pings, SIGNED, block_stop(), block_start(1), text_delta("So.", 1), *END, delay=0.18
     )
     with serve(
         reply, Reply.events(message_start(), block_start(), text_delta("So")).stall(after_events=3, pings=0.03)
     ) as server:
         client = sdk_client(server)
         with client.messages.stream(**PARAMS) as helper:
-            assert streamkit.collect(helper, idle_timeout=0.5).text == "So."
+            assert streamkit.collect(helper, idle_timeout=1.2).text == "So."
         with client.messages.stream(**PARAMS) as helper, pytest.raises(StreamTimeoutError):
             streamkit.collect(helper, idle_timeout=0.3)
 
@@ -178,7 +178,7 @@ def test_cancel_wakes_a_reader_at_once(mode: str) -> None:
                 assert await stream.__anext__() == "One "
                 threading.Timer(0.1, cancel).start()
                 assert [piece async for piece in stream] == []
-            assert time.monotonic() - cancelled[0] < 1, "the next event never comes"
+            assert time.monotonic() - cancelled[0] < 5, "the next event never comes"
             assert (stream.status, stream.text, stream.result.error) == ("interrupted", "One ", None)
             await awaited(stream.close() if mode == "sync" else stream.aclose())
 
@@ -193,7 +193,7 @@ def test_the_total_time_ends_while_data_keeps_coming(mode: str) -> None:
             async with client_for(mode, server) as client:
                 result = await awaited(streamkit.collect(client, total_timeout=0.5, on_error="return", **PARAMS))
                 assert (result.status, result.error.clock) == ("timed_out", "total")
-                assert 0.5 <= result.timing.total < 1.5
+                assert 0.5 <= result.timing.total < 3
 
         run(mode, main)
 
@@ -245,7 +245,7 @@ def test_a_body_that_does_not_end_holds_a_whole_reply_up_for_a_moment_only(mode:
             took = time.monotonic() - began
             await awaited(client.close())
             assert (result.status, result.text) == ("complete", "Hello")
-            assert took < 5, "far less than the read timeout"
+            assert took < 10, "far less than the read timeout"
             assert result.timing.total <= took - 0.15, "the wait is not part of the reply"
 
         run(mode, main)

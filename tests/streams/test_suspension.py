@@ -33,7 +33,7 @@ import anthropic, streamkit
 from tests.support.clients import PARAMS
 
 client = anthropic.Anthropic(api_key="k", base_url=sys.argv[1], max_retries=0)
-stream = streamkit.stream_text(client, retries=0, idle_timeout=0.6, **PARAMS)
+stream = streamkit.stream_text(client, retries=0, idle_timeout=1.5, **PARAMS)
 try:
     with stream:
         for piece in stream:
@@ -67,7 +67,7 @@ def test_a_process_that_was_stopped(before_headers: bool) -> None:
                     threading.Event().wait(0.001)
             else:
                 assert process.stdout.readline() == "0\n"
-            stop_for(2, process)
+            stop_for(3, process)
             output, _ = process.communicate(timeout=30)
     lines = output.split()
     assert lines[-1] == "complete", lines
@@ -81,12 +81,12 @@ def test_a_loop_that_another_task_blocks(loop: str, clock: str) -> None:
 
     async def main() -> None:
         async with async_sdk_client(server) as client:
-            stream = streamkit.stream_text(client, retries=0, **{f"{clock}_timeout": 0.5}, **PARAMS)
+            stream = streamkit.stream_text(client, retries=0, **{f"{clock}_timeout": 1.5}, **PARAMS)
             assert await stream.__anext__() == "0"
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(stream.until_done)
                 await anyio.sleep(0.05)
-                time.sleep(1.5)  # noqa: ASYNC251 - what another task does to the loop
+                time.sleep(2.5)  # noqa: ASYNC251 - what another task does to the loop
             assert (stream.status, stream.text) == ("complete", "".join(pieces))
 
     with serve(Reply.text(pieces, delay=0.05)) as server:
@@ -110,7 +110,7 @@ def test_a_loop_that_another_task_blocks_does_not_keep_a_timeout_from_expiring(l
                 tasks.start_soon(block)
                 with pytest.raises(StreamTimeoutError):
                     await stream.__anext__()
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < 10
 
     with serve(Reply.text(["One ", "two"]).stall(after_events=4)) as server:
         run(loop, main)
@@ -135,6 +135,6 @@ def test_data_that_keeps_coming_does_not_keep_the_total_time_from_ending() -> No
             async for _ in stream:
                 pass
         assert caught.value.clock == "total"
-        assert 0.3 <= caught.value.result.timing.total < 2
+        assert 0.3 <= caught.value.result.timing.total < 10
 
     asyncio.run(asyncio.wait_for(main(), 20))
