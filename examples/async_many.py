@@ -27,7 +27,7 @@ async def main() -> None:
     for word, result in zip(WORDS, results, strict=True):
         print(f"{word}: {result.text} ({result.status})")
     total = meter.total
-    print(f"{total.streams} streams, {total.output_tokens} output tokens, {total.not_final} of them not final")
+    print(f"{total.streams} streams, {total.output_tokens} output tokens, {total.not_final_streams} of them not final")
 
 
 if __name__ == "__main__":

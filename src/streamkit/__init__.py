@@ -1,7 +1,7 @@
-"""Streamed replies from Claude: text as it arrives, a verdict, and a result that survives whatever ended it.
+"""Streamed replies from Claude: text as it arrives, a status, and a result that is valid however the stream ended.
 
-Four functions, each for sync and async sources alike: `stream_text`, `stream_events`, `collect` and `streamed`.
-`streamkit.testing` holds a loopback server to test with.
+Four functions, each for sync and async sources: `stream_text`, `stream_events`, `collect` and `streamed`.
+`streamkit.testing` has a loopback server for tests.
 """
 
 from ._api import collect, stream_events, stream_text, streamed

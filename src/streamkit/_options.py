@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 
+@dataclass(frozen=True, slots=True)
 class Options:
-    """The options of one stream, checked. Raises `TypeError` or `ValueError` for a wrong one."""
+    """The options of one stream. Raises `TypeError` or `ValueError` for an invalid one."""
 
-    # No dataclass: making one takes a millisecond of everybody's import.
-    __slots__ = ("idle_timeout", "retries", "separator", "sinks", "total_timeout")
+    sinks: Any = None
+    retries: int | None = None
+    idle_timeout: float | None = None
+    total_timeout: float | None = None
+    separator: str = "\n\n"
 
-    def __init__(
-        self,
-        sinks: Any = None,
-        retries: Any = None,
-        idle_timeout: Any = None,
-        total_timeout: Any = None,
-        separator: Any = "\n\n",
-    ) -> None:
-        if retries is not None and (not isinstance(retries, int) or isinstance(retries, bool)):
-            raise TypeError(f"retries= takes a whole number, not {retries!r}")
-        if retries is not None and retries < 0:
-            raise ValueError(f"retries= takes 0 or more, not {retries!r}")
-        for name, seconds in (("idle_timeout", idle_timeout), ("total_timeout", total_timeout)):
-            if seconds is None:
-                continue
-            if not isinstance(seconds, (int, float)) or isinstance(seconds, bool):
-                raise TypeError(f"{name}= takes seconds, not {seconds!r}")
-            if not seconds > 0:
-                raise ValueError(f"{name}= takes seconds above 0, not {seconds!r}")
-        if not isinstance(separator, str):
-            raise TypeError(f'separator= takes a str ("" for none), not {separator!r}')
-        self.sinks: Any = sinks
-        self.retries: int | None = retries
-        self.idle_timeout: float | None = idle_timeout
-        self.total_timeout: float | None = total_timeout
-        self.separator: str = separator
+    def __post_init__(self) -> None:
+        """Validate the options; `SinkDispatcher` validates the sinks."""
+        if self.retries is not None:
+            _check_type("retries", self.retries, int, "an int")
+            if self.retries < 0:
+                raise ValueError(f"expected 0 or more for retries=, got {self.retries!r}")
+        for name, seconds in (("idle_timeout", self.idle_timeout), ("total_timeout", self.total_timeout)):
+            if seconds is not None:
+                _check_type(name, seconds, (int, float), "seconds")
+                if not seconds > 0:
+                    raise ValueError(f"expected seconds above 0 for {name}=, got {seconds!r}")
+        _check_type("separator", self.separator, str, 'a str ("" for none)')
+
+
+def _check_type(name: str, value: object, kinds: type | tuple[type, ...], expected: str) -> None:
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise TypeError(f"expected {expected} for {name}=, got {value!r}")

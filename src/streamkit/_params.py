@@ -1,4 +1,4 @@
-"""The types of what is handed in: the options, and the SDK's own request parameters."""
+"""The types of the arguments: sources, options, and the SDK's own request parameters."""
 
 from __future__ import annotations
 
@@ -21,28 +21,27 @@ from anthropic.types import ModelParam, RawMessageStreamEvent
 from anthropic.types.beta import BetaMessageParam, BetaRawMessageStreamEvent
 from anthropic.types.beta.message_create_params import MessageCreateParamsBase as BetaCreateParams
 from anthropic.types.message_create_params import MessageCreateParamsBase as CreateParams
-from typing_extensions import TypedDict, TypeVar
+from typing_extensions import TypedDict
 
+from ._result import OutputT
 from .sinks import SinkOrFactory
 
-OutputT = TypeVar("OutputT", default=None)
 
-
-class HasMessages(Protocol):
+class SyncClient(Protocol):
     """A sync client of the SDK."""
 
     @property
     def messages(self) -> Messages: ...
 
 
-class HasAsyncMessages(Protocol):
+class AsyncClient(Protocol):
     """An async client of the SDK."""
 
     @property
     def messages(self) -> AsyncMessages: ...
 
 
-# By their `create`, as Bedrock and Vertex have classes of their own for `client.beta.messages`.
+# Protocols with `create`, because Bedrock and Vertex have classes of their own for `client.beta.messages`.
 class BetaResource(Protocol):
     """`client.beta.messages` of a sync client."""
 
@@ -59,70 +58,72 @@ class AsyncBetaResource(Protocol):
     ) -> Coroutine[Any, Any, anthropic.AsyncStream[BetaRawMessageStreamEvent]]: ...
 
 
-# The classes too: the `messages` of the Foundry clients is a kind of property that pyright takes for no property.
-SyncSource: TypeAlias = anthropic.Anthropic | HasMessages | Messages
-AsyncSource: TypeAlias = anthropic.AsyncAnthropic | HasAsyncMessages | AsyncMessages
-# Helper streams with any `output_format`: the SDK keeps to itself which one it was.
-SyncOpened: TypeAlias = Union["anthropic.Stream[RawMessageStreamEvent]", MessageStream[Any], MessageStreamManager[Any]]
-AsyncOpened: TypeAlias = Union[
+# Protocols and classes: pyright does not take the `messages` of the Foundry clients for a property.
+SyncSource: TypeAlias = anthropic.Anthropic | SyncClient | Messages
+AsyncSource: TypeAlias = anthropic.AsyncAnthropic | AsyncClient | AsyncMessages
+# Helper streams with any `output_format`: the SDK offers no way to tell which one a stream has.
+SyncSDKStream: TypeAlias = Union[
+    "anthropic.Stream[RawMessageStreamEvent]", MessageStream[Any], MessageStreamManager[Any]
+]
+AsyncSDKStream: TypeAlias = Union[
     "anthropic.AsyncStream[RawMessageStreamEvent]", AsyncMessageStream[Any], AsyncMessageStreamManager[Any]
 ]
-SyncBetaOpened: TypeAlias = Union[
+SyncBetaSDKStream: TypeAlias = Union[
     "anthropic.Stream[BetaRawMessageStreamEvent]", BetaMessageStream[Any], BetaMessageStreamManager[Any]
 ]
-AsyncBetaOpened: TypeAlias = Union[
+AsyncBetaSDKStream: TypeAlias = Union[
     "anthropic.AsyncStream[BetaRawMessageStreamEvent]", BetaAsyncMessageStream[Any], BetaAsyncMessageStreamManager[Any]
 ]
 
 
 class StreamOptions(TypedDict, total=False):
-    """The options that each of the four functions takes."""
+    """The options of all four functions."""
 
     sinks: SinkOrFactory | Iterable[SinkOrFactory] | None
-    """Where the text goes while it arrives: a sink, a function that makes one, or several of either."""
+    """The receivers of the text while it arrives: a sink, a function that makes one, or several of either."""
     idle_timeout: float | None
     """Seconds without content after which the stream ends with `StreamTimeoutError`. Off by default."""
     total_timeout: float | None
     """Seconds, counted from `open`, after which the stream ends with `StreamTimeoutError`. Off by default."""
     separator: str
-    """What stands between two texts that had a block of another kind between them. A blank line by default."""
+    """The text between two text blocks with a block of another kind between them. A blank line by default."""
 
 
-class OpenOptions(StreamOptions, total=False):
+class RequestStreamOptions(StreamOptions, total=False):
     """The options of a stream that streamkit opens itself."""
 
     retries: int | None
-    """How often a stream that fails before its first content is opened again; by default the client's `max_retries`."""
+    """How many times a stream that fails before its first content is retried; by default the client's `max_retries`."""
 
 
 class SDKOptions(TypedDict, total=False):
-    """What the SDK takes beside the request's body."""
+    """The SDK's parameters that are not part of the request's body."""
 
     extra_headers: Mapping[str, str | anthropic.Omit] | None
     extra_query: Mapping[str, object] | None
     extra_body: object | None
     timeout: float | anthropic.Timeout | anthropic.NotGiven | None
-    """Seconds; the SDK's own timeout, which ends a silent line."""
+    """Seconds; the SDK's own timeout, which ends the wait for a silent server."""
 
 
 class MessageParams(CreateParams, SDKOptions, total=False):
-    """Everything that a stable request takes as keywords, but `output_format`."""
+    """The keyword parameters of a stable request, except `output_format`."""
 
 
 class BetaMessageParams(BetaCreateParams, SDKOptions, total=False):
-    """Everything that a beta request takes as keywords, but `output_format`."""
+    """The keyword parameters of a beta request, except `output_format`."""
 
 
-class StreamParams(MessageParams, OpenOptions, Generic[OutputT], total=False):
-    """A stable request, and how it is streamed."""
+class StreamParams(MessageParams, RequestStreamOptions, Generic[OutputT], total=False):
+    """The parameters and options of a stable request."""
 
     output_format: type[OutputT] | anthropic.Omit | None
     """The type of `StreamResult.parsed_output`: a pydantic model, a dataclass, a `TypedDict`, ..."""
 
 
-class BetaStreamParams(BetaMessageParams, OpenOptions, Generic[OutputT], total=False):
-    """A beta request, and how it is streamed."""
+class BetaStreamParams(BetaMessageParams, RequestStreamOptions, Generic[OutputT], total=False):
+    """The parameters and options of a beta request."""
 
-    # Before 1.0 the SDK's own parameters have one of that name.
+    # Before 1.0 the SDK's own parameters have an `output_format`, too.
     output_format: type[OutputT] | anthropic.Omit | None  # type: ignore[misc, unused-ignore]  # pyright: ignore[reportIncompatibleVariableOverride]
     """The type of `StreamResult.parsed_output`: a pydantic model, a dataclass, a `TypedDict`, ..."""

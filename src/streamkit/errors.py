@@ -1,8 +1,8 @@
-"""The exceptions of an open stream, one family.
+"""The exceptions of an open stream: `StreamError` and its subclasses.
 
-Before a stream is open, the SDK's own exceptions pass untouched. From then on whatever ends a stream early is a
-`StreamError`, which carries all that arrived, and each kind is also the SDK's exception of that kind, so that handlers
-written for the SDK catch it.
+Before a stream is open, the SDK's own exceptions pass untouched. A failure of an open stream is a `StreamError`, which
+carries all that arrived. Each subclass is also the SDK's exception for that failure, so handlers written for the SDK
+catch it.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ __all__ = [
     "StreamTruncatedError",
 ]
 
-# The HTTP status that the API gives each error type when it refuses a request with it
-# (platform.claude.com/docs/en/api/errors). An error event comes after status 200 was sent.
-_STATUS = {
+# The HTTP status of a request that the API refuses with an error of each type
+# (platform.claude.com/docs/en/api/errors). An error event arrives after status 200, and has no status of its own.
+_STATUS_CODES = {
     "invalid_request_error": 400,
     "authentication_error": 401,
     "billing_error": 402,
@@ -40,7 +40,7 @@ _STATUS = {
     "api_error": 500,
     "timeout_error": 504,
     "overloaded_error": 529,
-    # Those of Bedrock, whose stream can end with an exception of its own.
+    # The exceptions that can end a stream of Bedrock.
     "validationException": 400,
     "modelTimeoutException": 408,
     "modelStreamErrorException": 424,
@@ -48,28 +48,16 @@ _STATUS = {
     "internalServerException": 500,
     "serviceUnavailableException": 503,
 }
-_RETRYABLE = frozenset(
-    {
-        "rate_limit_error",
-        "api_error",
-        "timeout_error",
-        "overloaded_error",
-        "modelTimeoutException",
-        "modelStreamErrorException",
-        "throttlingException",
-        "internalServerException",
-        "serviceUnavailableException",
-    }
-)
-# These hold the request, and with it the API key: they stay out of every pickle.
+_RETRYABLE_CODES = frozenset({408, 424, 429, *range(500, 600)})
+# Both hold the request, and the request holds the API key: a pickle must not contain them.
 _NEVER_PICKLED = frozenset({"request", "response"})
 
 
 class StreamError(anthropic.APIError):
-    """A stream ended early.
+    """A failure that ended a stream early.
 
-    `result` is the `StreamResult` with all that arrived, `retryable` says whether the same request may succeed if it is
-    sent again, and `__cause__` is the exception below this one, if there was one.
+    `result` is the `StreamResult` with all that arrived, `retryable` is true if the same request may succeed when it is
+    sent again, and `__cause__` is the underlying exception, if any.
     """
 
     result: StreamResult[Any, Any]
@@ -79,14 +67,14 @@ class StreamError(anthropic.APIError):
         Exception.__init__(self, message)
         self.message: str = message
         self.body: object = body
-        # As in the SDK: typed as present. Here it is `None` when the stream had no HTTP response, and after a pickle.
+        # `None` if the stream had no HTTP response, and after unpickling; the SDK types it as always present.
         self.request: Any = None
-        with suppress(AttributeError, RuntimeError):  # a response that somebody made for a test may have none
+        with suppress(AttributeError, RuntimeError):  # a response made by hand, for a test, may lack the request
             self.request = response.request
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Not by `__init__`, which differs between the kinds. `result` refers back to this error, which pickle can
-        # follow because it is in the state.
+        # Bypass `__init__`: its parameters differ between the subclasses. `result` refers back to this error, so it
+        # belongs in the state: `pickle` creates the object first and can then resolve the circle.
         state = {name: value for name, value in self.__dict__.items() if name not in _NEVER_PICKLED}
         return copyreg.__newobj__, (type(self), *self.args), flatten(state)  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
 
@@ -103,14 +91,14 @@ class StreamConnectionError(StreamError, anthropic.APIConnectionError):
 
 
 class StreamTruncatedError(StreamConnectionError):
-    """The body ended cleanly, but before the end of the message."""
+    """The body ended cleanly before the message was complete."""
 
 
 class StreamTimeoutError(StreamError, anthropic.APITimeoutError):
-    """A clock ran out.
+    """A timeout that expired.
 
-    `clock` says which: `"idle"` (no content for `idle_timeout` seconds), `"total"` (`total_timeout` seconds since
-    `open`), or `"read"` (nothing at all on the line for the read timeout of the SDK's client).
+    `clock` says which one: `"idle"` (no content for `idle_timeout` seconds), `"total"` (`total_timeout` seconds since
+    `open`), or `"read"` (no bytes within the read timeout of the SDK's client).
     """
 
     clock: Literal["idle", "total", "read"]
@@ -122,31 +110,48 @@ class StreamTimeoutError(StreamError, anthropic.APITimeoutError):
 
 
 class StreamAPIError(StreamError, anthropic.APIStatusError):
-    """The API sent an `error` event instead of the rest of the reply.
+    """An `error` event that the API sent instead of the rest of the reply.
 
-    `type` is the API's error type, for example `"overloaded_error"`. `status_code` is the HTTP status that the API
-    gives this type when it refuses a request with it (529 for `"overloaded_error"`), as `response.status_code` is
-    always 200. `body` is the event's data.
+    `type` is the API's error type, for example `"overloaded_error"`. `status_code` is the HTTP status of a request that
+    the API refuses with an error of this type (529 for `"overloaded_error"`); `response.status_code` is always 200.
+    `body` is the event's data.
     """
 
     def __init__(self, message: str, *, body: object, response: Any = None) -> None:
         self.request_id: str | None = None
-        with suppress(AttributeError, RuntimeError):  # no response, or a stand-in that lacks something
-            # The SDK reads further fields, which differ between its versions, from the response and the body.
+        with suppress(AttributeError, RuntimeError):  # no response, or a stand-in that lacks an attribute
+            # The SDK sets further attributes, which differ between its versions, from the response and the body.
             anthropic.APIStatusError.__init__(self, message, response=response, body=body)
         super().__init__(message, response=response, body=body)
-        kind = dig(body, "error", "type")
+        kind = get_nested(body, "error", "type")
         self.type: Any = kind if isinstance(kind, str) else None
-        self.status_code: int = _STATUS.get(str(kind), 500)
-        self.retryable: bool = self.type in _RETRYABLE
+        known_code = _STATUS_CODES.get(str(self.type))
+        self.status_code: int = known_code or 500
+        self.retryable: bool = known_code in _RETRYABLE_CODES  # an unknown type may be permanent
 
 
 class StreamProtocolError(StreamError):
-    """The body is no stream of Messages events: bad JSON, bad UTF-8, an event out of order, an HTML page."""
+    """A body that is not a stream of Messages events: bad JSON, bad UTF-8, an event out of order, an HTML page."""
 
 
-def dig(value: Any, *path: str) -> Any:
-    """What stands in nested dicts under `path`; `None` where one of them is no dict or lacks the key."""
+def status_of(error: Exception) -> Literal["timed_out", "disconnected", "failed"]:
+    """Return the status of a stream that an exception of the SDK or of streamkit ends."""
+    if isinstance(error, anthropic.APITimeoutError):
+        return "timed_out"
+    return "disconnected" if isinstance(error, anthropic.APIConnectionError) else "failed"
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Return `True` for an exception that ends code from outside: Ctrl-C, a cancellation, a closed generator."""
+    if isinstance(error, Exception):
+        return False
+    names = {kind.__name__ for kind in type(error).__mro__}
+    cancelled = not names.isdisjoint({"CancelledError", "Cancelled"})  # of asyncio and of trio
+    return cancelled or isinstance(error, (KeyboardInterrupt, GeneratorExit))
+
+
+def get_nested(value: Any, *path: str) -> Any:
+    """Return the value in nested dicts under `path`; `None` if one of them is not a dict or lacks the key."""
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     return value  # pyright: ignore[reportUnknownVariableType]

@@ -1,7 +1,7 @@
-"""Where text goes while it arrives.
+"""The places that text is sent to while it arrives.
 
-A sink is handed to any of the four functions with `sinks=`. Subclass `Sink` (or, for async streams, `AsyncSink`) and
-override what you need; what a sink does not override costs nothing.
+Pass a sink to any of the four functions with `sinks=`. Subclass `Sink` (or, for async streams, `AsyncSink`) and
+override the methods that you need; a method that is not overridden costs nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["AsyncSink", "BufferSink", "CallbackSink", "Sink", "StdoutSink", "Usa
 
 
 class Sink:
-    """Receives a reply while it arrives. All four methods do nothing here; override what you need.
+    """A receiver of a reply while it arrives. The four methods do nothing here; override those that you need.
 
     A method that raises ends the stream: the connection is closed, the other sinks are finished with status
     `"failed"`, and the exception reaches the caller unchanged. A sink serves one stream at a time, unless its class
@@ -30,16 +30,16 @@ class Sink:
     shareable: ClassVar[bool] = False
 
     def write(self, text: str) -> None:
-        """A piece of text arrived. Never empty."""
+        """Take a piece of text, which is never empty."""
 
     def thinking(self, text: str) -> None:
-        """A piece of thinking arrived. Never empty."""
+        """Take a piece of thinking, which is never empty."""
 
     def event(self, event: Any) -> None:
-        """An event arrived: the object that the SDK's own raw iterator yields."""
+        """Take an event: the object that the SDK's own raw iterator yields."""
 
     def finish(self, result: StreamResult[Any, Any]) -> None:
-        """The stream is over. Called exactly once, whatever ended it."""
+        """Take the result. Called exactly once, however the stream ended."""
 
 
 class AsyncSink:
@@ -48,35 +48,34 @@ class AsyncSink:
     shareable: ClassVar[bool] = False
 
     async def write(self, text: str) -> None:
-        """A piece of text arrived. Never empty."""
+        """Take a piece of text, which is never empty."""
 
     async def thinking(self, text: str) -> None:
-        """A piece of thinking arrived. Never empty."""
+        """Take a piece of thinking, which is never empty."""
 
     async def event(self, event: Any) -> None:
-        """An event arrived: the object that the SDK's own raw iterator yields."""
+        """Take an event: the object that the SDK's own raw iterator yields."""
 
     async def finish(self, result: StreamResult[Any, Any]) -> None:
-        """The stream is over. Called exactly once, whatever ended it."""
+        """Take the result. Called exactly once, however the stream ended."""
 
 
 SinkOrFactory: TypeAlias = Sink | AsyncSink | Callable[[], Sink | AsyncSink]
-"""What `sinks=` takes, alone or several of them."""
+"""An item of `sinks=`: a sink, or a function that makes one."""
 
 
 class StdoutSink(Sink):
-    """Writes the text to standard output, or to `file`, as it arrives, and flushes each piece.
+    """A sink that writes the text to standard output, or to `file`, and flushes each piece.
 
-    `end` is written when the stream is over if what was written does not end with it, and something was. With
-    `thinking` the thinking is written too. Characters that the file's encoding lacks are replaced. The file is never
-    closed.
+    When the stream is over, `end` is written unless the output is empty or ends with it already. With `thinking=True`
+    the thinking is written too. Characters that the file's encoding lacks are replaced. The file is never closed.
     """
 
     def __init__(self, file: TextIO | None = None, end: str = "\n", thinking: bool = False) -> None:
         self._file = file
         self._end = end
         self._thinking = thinking
-        self._last = ""  # the end of what was written
+        self._last = ""  # the last characters of the output
         self._in_thinking = False
 
     def write(self, text: str) -> None:
@@ -84,12 +83,12 @@ class StdoutSink(Sink):
         self._put(text, in_thinking=False)
 
     def thinking(self, text: str) -> None:
-        """Write and flush the thinking, if it was asked for."""
+        """Write and flush the thinking, if the sink was made with `thinking=True`."""
         if self._thinking:
             self._put(text, in_thinking=True)
 
     def finish(self, result: StreamResult[Any, Any]) -> None:  # noqa: ARG002 - the text is out already
-        """Write `end`, unless the text ended with it or there was none."""
+        """Write `end`, unless the output is empty or ends with it already."""
         if self._last and not self._last.endswith(self._end):
             self._put(self._end, in_thinking=self._in_thinking)
         self._last = ""
@@ -98,7 +97,7 @@ class StdoutSink(Sink):
         if self._last and in_thinking != self._in_thinking:
             text = "\n\n" + text
         self._in_thinking = in_thinking
-        # Looked up for each piece, as programs and test runners replace `sys.stdout`; `None` under pythonw.
+        # Look `sys.stdout` up for each piece: programs and test runners replace it. It is `None` under pythonw.
         file = sys.stdout if self._file is None else self._file
         if file is None:  # pyright: ignore[reportUnnecessaryComparison]
             return
@@ -112,9 +111,9 @@ class StdoutSink(Sink):
 
 
 class CallbackSink(Sink):
-    """Calls a function for each piece of text, each piece of thinking, each event, and at the end.
+    """A sink that calls functions: for each piece of text or thinking, for each event, and with the result.
 
-    Each is optional. Plain functions, called in the thread or task that reads the stream; one object may serve many
+    Each function is optional. The thread or task that reads the stream calls them; one `CallbackSink` may serve many
     streams at once.
     """
 
@@ -131,16 +130,16 @@ class CallbackSink(Sink):
         for name, callback in callbacks.items():
             if callback is not None:
                 if not callable(callback):
-                    raise TypeError(f"a callback is no function: {callback!r}")
-                # In place of the method, so that the stream sees what is listened to and calls it directly.
+                    raise TypeError(f"expected a function as a callback, got {callback!r}")
+                # Replace the method: the stream sees that the sink overrides it, and calls the function directly.
                 setattr(self, name, callback)
 
 
 class BufferSink(Sink):
-    """Keeps the text in memory. Safe to read from another thread while it fills.
+    """A sink that keeps the text in memory. Safe to read from another thread while the text arrives.
 
-    `text` is all text so far, `chunks` the pieces as they came, `result` the `StreamResult` once the stream is over.
-    When it is used for another stream after that, it starts anew.
+    `text` is all text so far, `chunks` the pieces as they arrived, `result` the `StreamResult` once the stream is over.
+    A second stream replaces the text of the first.
     """
 
     def __init__(self) -> None:
@@ -149,7 +148,7 @@ class BufferSink(Sink):
 
     @property
     def chunks(self) -> tuple[str, ...]:
-        """The pieces of text, in the order in which they came."""
+        """The pieces of text, in the order in which they arrived."""
         return tuple(self._chunks)
 
     @property
@@ -165,17 +164,17 @@ class BufferSink(Sink):
 
     def finish(self, result: StreamResult[Any, Any]) -> None:
         """Keep the result."""
-        if self.result is not None:  # a second stream, which brought no text
+        if self.result is not None:  # a second stream, without any text
             self._chunks = []
         self.result = result
 
 
 @dataclass
 class ModelUsage:
-    """What a `UsageMeter` counted: streams, streams whose output tokens are a lower bound, and tokens."""
+    """The counts of a `UsageMeter`: tokens, streams, and streams whose output tokens are a lower bound."""
 
     streams: int = 0
-    not_final: int = 0
+    not_final_streams: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     cache_creation_input_tokens: int = 0
@@ -183,37 +182,38 @@ class ModelUsage:
 
     def add(self, result: StreamResult[Any, Any]) -> None:
         """Count one more stream, with the tokens of all its attempts."""
-        # An attempt that failed before the API began a message has cost nothing, as far as anybody knows.
-        began = [failed.result for failed in result.failed_attempts if failed.result.message is not None]
+        # A failed attempt without `message_start` is left out: the API has reported no usage for it.
+        attempts = [failed.result for failed in result.failed_attempts if failed.result.message is not None]
+        attempts.append(result)
         self.streams += 1
-        self.not_final += not all(attempt.usage_final for attempt in (result, *began))
-        for attempt in (result, *began):
+        self.not_final_streams += not all(attempt.usage_final for attempt in attempts)
+        for attempt in attempts:
             self.output_tokens += attempt.min_output_tokens
             for name in _INPUT_TOKENS:
                 setattr(self, name, getattr(self, name) + (getattr(attempt.usage, name, None) or 0))
 
 
 _INPUT_TOKENS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
-# One for all meters, so that the child of a fork can start with one that no thread of its parent holds.
-_counting = threading.Lock()
+# One lock for all meters: a thread of the parent may hold it at a fork, so the child replaces it.
+_usage_lock = threading.Lock()
 
 
-def _count_anew() -> None:  # pragma: no cover - in child processes, by the tests of forks
-    global _counting  # noqa: PLW0603
-    _counting = threading.Lock()
+def _replace_usage_lock() -> None:  # pragma: no cover - in child processes, by the tests of forks
+    global _usage_lock  # noqa: PLW0603
+    _usage_lock = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no fork
-    os.register_at_fork(after_in_child=_count_anew)
+    os.register_at_fork(after_in_child=_replace_usage_lock)
 
 
 class UsageMeter(Sink):
-    """Sums usage, in tokens, over many streams, also from many threads at once.
+    """A sink that sums usage, in tokens, over many streams, also from many threads at once.
 
-    `total` is the sum of all, `by_model` one sum for each model that answered. A stream that was retried counts once,
-    with the tokens of all its attempts. `not_final` in each counts the streams of which an attempt ended before the API
-    had sent its final usage: their output tokens are a lower bound, `StreamResult.min_output_tokens`. A stream that
-    ended before the API named its model counts under `"unknown"`.
+    `total` is the sum over all streams, `by_model` the sums by model. A stream that was retried counts once, with the
+    tokens of all its attempts. `not_final_streams` counts the streams with an attempt that ended before the API sent
+    its final usage: their output tokens are a lower bound, `StreamResult.min_output_tokens`. A stream that ended before
+    the API named its model counts under `"unknown"`.
     """
 
     shareable = True
@@ -229,6 +229,6 @@ class UsageMeter(Sink):
         """Count the usage of a stream."""
         attempts = [result, *(failed.result for failed in reversed(result.failed_attempts))]
         model = next((str(attempt.message.model) for attempt in attempts if attempt.message is not None), "unknown")
-        with _counting:
+        with _usage_lock:
             self.total.add(result)
             self.by_model.setdefault(model, ModelUsage()).add(result)

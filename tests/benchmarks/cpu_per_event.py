@@ -118,7 +118,7 @@ CASES = {
             "floor": floor,
             "text_stream": text_stream,
             "stream_text": reading(streamkit.stream_text),
-            "stream_text, a clock": reading(streamkit.stream_text, idle_timeout=60),
+            "stream_text, a timeout": reading(streamkit.stream_text, idle_timeout=60),
             "stream_text, 1 sink": reading(streamkit.stream_text, sinks=Listener),
             "stream_text, 3 sinks": reading(streamkit.stream_text, sinks=THREE),
             "collect": collected,
@@ -133,7 +133,7 @@ CASES = {
             "floor": floor_async,
             "text_stream": text_stream_async,
             "stream_text": reading_async(streamkit.stream_text),
-            "stream_text, a clock": reading_async(streamkit.stream_text, idle_timeout=60),
+            "stream_text, a timeout": reading_async(streamkit.stream_text, idle_timeout=60),
             "stream_text, 3 sinks": reading_async(streamkit.stream_text, sinks=THREE),
             "SDK's raw events": raw_async,
             "stream_events": reading_async(streamkit.stream_events),
@@ -235,7 +235,9 @@ def goals(costs: dict[str, dict[str, float]]) -> Iterable[Row]:
         if case in costs:
             own = costs[case]["stream_text"]
             yield Row(f"{case}: `stream_text`, times the floor", own / costs[case]["floor"], most, "x")
-            yield Row(f"{case}: less than `text_stream`", costs[case]["text_stream"] / own, least, "x", operator.ge)
+            yield Row(
+                f"{case}: times less than `text_stream`", costs[case]["text_stream"] / own, least, "x", operator.ge
+            )
     for mode in ("sync", "async"):
         cost = costs.get(f"text, burst, {mode}")
         if cost is not None:
@@ -248,24 +250,25 @@ def goals(costs: dict[str, dict[str, float]]) -> Iterable[Row]:
         yield Row("`collect`, times `stream_text`", cost["collect"] / cost["stream_text"], 1.0, "x")
     cost = costs.get("text, burst, async")
     if cost is not None:
-        yield Row("clocks, async, an event", cost["stream_text, a clock"] - cost["stream_text"], 5, "µs")
+        yield Row("timeouts, async, an event", cost["stream_text, a timeout"] - cost["stream_text"], 5, "µs")
 
 
 def page(costs: dict[str, dict[str, float]], rows: list[Row], others: dict[str, float]) -> str:
     lines = [
-        "# What an event costs",
+        "# Cost of an event",
         "",
-        "CPU time of the reading process for each event, the median of several rounds in which all take turns.",
-        "`floor` reads the bytes of the body (`response.iter_bytes()`) and drops them. The numbers of one machine mean",
-        "little on another; the ratios hold.",
+        "The CPU time of the reading process for each event: the median of several rounds in which all functions",
+        "take turns. `floor` reads the bytes of the body (`response.iter_bytes()`) and drops them. It can be",
+        "undercut: streamkit skips layers of the HTTP library that `iter_bytes()` passes. The times depend on the",
+        "machine; the ratios hold on other machines, too.",
         "",
-        f"Python {platform.python_version()}, `anthropic` {anthropic.__version__}. To measure anew:",
+        f"Python {platform.python_version()}, `anthropic` {anthropic.__version__}. To measure again:",
         "",
         "```sh",
         "python tests/benchmarks/cpu_per_event.py --write",
         "```",
         "",
-        "![microseconds of CPU time an event](benchmarks.svg)",
+        "![microseconds of CPU time per event](benchmarks.svg)",
         "",
         "## Goals",
         "",
@@ -276,13 +279,17 @@ def page(costs: dict[str, dict[str, float]], rows: list[Row], others: dict[str, 
     lines.append("")
     for case, by_name in costs.items():
         second = list(by_name)[1]
-        lines += [f"## {case[0].upper()}{case[1:]}", "", f"| | µs an event | x floor | less than `{second}` |"]
+        lines += [
+            f"## {case[0].upper()}{case[1:]}",
+            "",
+            f"| | µs per event | times the floor | times less than `{second}` |",
+        ]
         lines += ["|---|---|---|---|"]
         lines += [f"| {name} | {cost:.1f} | {low:.2f} | {less:.2f} x |" for name, cost, low, less in ratios(by_name)]
         lines += [""]
     if others:
         lines += ["## Other libraries", "", "Text, burst; each in an environment of its own (`--other-libraries`).", ""]
-        lines += ["| | µs an event |", "|---|---|", *(f"| {name} | {cost:.0f} |" for name, cost in others.items()), ""]
+        lines += ["| | µs per event |", "|---|---|", *(f"| {name} | {cost:.0f} |" for name, cost in others.items()), ""]
     return "\n".join(lines)
 
 

@@ -201,14 +201,14 @@ def alone() -> Iterable[Row]:
 def extras() -> Iterable[Row]:
     frames, three = text_events(3000), [Listener, Listener, Listener]
     with client_of(lambda: frames) as client:
-        plain, sinks, clocks = seconds(
+        plain, sinks, timeouts = seconds(
             partial(ours, client),
             partial(reading(streamkit.stream_text, sinks=three), client),
             partial(reading(streamkit.stream_text, idle_timeout=60, total_timeout=600), client),
             rounds=25,
         )
     yield Row("a sink that listens to text, an event", (sinks - plain) / 3 / 3000 * 1e6, 0.3, "µs")
-    yield Row("clocks, sync, an event", (clocks - plain) / 3000 * 1e6, 0.5, "µs")
+    yield Row("timeouts, sync, an event", (timeouts - plain) / 3000 * 1e6, 0.5, "µs")
 
 
 def long_text() -> Iterable[Row]:

@@ -21,7 +21,16 @@ import streamkit
 from streamkit import StreamAPIError, StreamConnectionError, StreamTruncatedError
 from streamkit.testing import Reply, serve
 from tests.support.clients import OLD_SDK, PARAMS, assert_no_connection_in_use, client_for, sdk_client
-from tests.support.events import MESSAGE_STOP, block_start, block_stop, message_delta, message_start, text_delta
+from tests.support.events import (
+    MESSAGE_STOP,
+    block_start,
+    block_stop,
+    input_delta,
+    message_delta,
+    message_start,
+    text_delta,
+    tool_use_start,
+)
 from tests.support.harness import awaited, read_all, run
 from tests.support.messages import plain
 
@@ -460,3 +469,17 @@ def test_other_endings(mode: str) -> None:
             assert result.text == "One "
 
     run(mode, main)
+
+
+@pytest.mark.parametrize("fine_grained", [False, True])
+def test_tool_input_that_is_cut_is_read_as_the_request_asked_for_it(fine_grained: bool) -> None:
+    """With fine-grained streaming, the SDK keeps a string that is not whole."""
+    reply = Reply.events(message_start(), tool_use_start(), input_delta('{"place": "Bre'))
+    betas = ["fine-grained-tool-streaming-2025-05-14"] if fine_grained else ["files-api-2025-04-14"]
+    with serve(reply) as server:
+        result = streamkit.collect(
+            sdk_client(server).beta.messages, **PARAMS, betas=betas, retries=0, on_error="return"
+        )
+    assert result.message is not None
+    block: Any = result.message.content[0]
+    assert block.input == ({"place": "Bre"} if fine_grained else {})

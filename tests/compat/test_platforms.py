@@ -28,7 +28,7 @@ from streamkit import (
     StreamTruncatedError,
 )
 from streamkit.testing import Reply, serve
-from streamkit.testing._reply import _aws_message
+from streamkit.testing._frames import aws_message
 from tests.support.bodies import BETA
 from tests.support.clients import PARAMS, PLATFORMS, assert_no_connection_in_use, client_for, platform_client_for
 from tests.support.harness import awaited, run
@@ -237,7 +237,7 @@ def test_an_exception_of_bedrock_before_the_content_is_retried(mode: str) -> Non
 
 def message(payload: bytes = b"{}", **names: str) -> bytes:
     """A message of the framing, with these headers."""
-    return _aws_message({f":{name.replace('_', '-')}": value for name, value in names.items()}, payload)
+    return aws_message({f":{name.replace('_', '-')}": value for name, value in names.items()}, payload)
 
 
 def flipped(data: bytes, at: int) -> bytes:

@@ -303,7 +303,7 @@ def test_raw_responses_of_a_wrapped_create_are_refused(mode: str, way: str) -> N
         async with client_for(mode, server) as client:
             for resource in (client.messages, client.beta.messages):
                 resource.create = streamed(resource.create)
-                with pytest.raises(TypeError, match="with_raw_response and with_streaming_response are no sources"):
+                with pytest.raises(TypeError, match="got with_raw_response or with_streaming_response"):
                     await ask_raw(resource, way)
 
     with serve(LOOP[-1]) as server:

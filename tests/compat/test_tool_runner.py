@@ -117,7 +117,7 @@ def test_a_turn_that_breaks_off_ends_the_tool_runner_s_loop(mode: str, reply: Re
             assert len(server.requests) == 2
         assert runner.asked == ["Brest"], "only what the first turn asked for"
         assert caught.value.result.text == "Let me see."
-        assert (meter.total.streams, meter.total.not_final) == (2, 1)
+        assert (meter.total.streams, meter.total.not_final_streams) == (2, 1)
 
     run(mode, main)
 

@@ -51,7 +51,7 @@ class Body:
 
 
 def stream_of(body: Body, kind: Any = TextStream, **options: Any) -> Any:
-    return kind(Source(lambda _: lambda: body, is_async=False, retries=0), Options(**options))
+    return kind(Source(lambda _: lambda: body, is_async=False, max_retries=0), Options(**options))
 
 
 def calls(count: int, kind: Any, event: dict[str, Any], block: dict[str, Any], **options: Any) -> int:
@@ -85,7 +85,7 @@ class Listener(Sink):
 
 THINKING = block_start(0, "thinking", thinking="", signature="")
 CASES = {
-    # `__next__`, `feed`, `text_of`, `say` and `_note_content`: a sixth call is a step back.
+    # `__next__`, `receive`, `match`, `add_text` and `content_arrived`: a sixth call is a step back.
     "text": (5, TextStream, text_delta("word "), block_start(), {}),
     "text, a sink that does not listen": (5, TextStream, text_delta("word "), block_start(), {"sinks": Deaf}),
     "text, a sink": (5, TextStream, text_delta("word "), block_start(), {"sinks": Listener}),

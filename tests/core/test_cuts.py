@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from streamkit._core.sse import EventDecoder
+from streamkit._core.sse import SSEDecoder
 from streamkit._io.sync_stream import TextStream
 from streamkit._options import Options
 from streamkit._sdk.sources import Source
@@ -52,11 +52,11 @@ def check_cuts(path: Path, cuts: Sequence[int], *, each: bool = True) -> str:
 
 def left_to_the_core(body: bytes, breaks: bool) -> tuple[Any, ...]:
     """All that the layers above the decoder learn of a body."""
-    decoder = EventDecoder()
+    decoder = SSEDecoder()
     decoder.feed(body)
     if not breaks:
         decoder.end()
-    return decoder.foreign, *decoder.waiting
+    return decoder.non_sse_prefix, *decoder.frames
 
 
 def test_cuts_of_each_fixture(recorded: Path) -> None:
@@ -80,7 +80,7 @@ def test_byte_by_byte_is_the_same_as_at_once(recorded: Path) -> None:
     """At each byte, the state that a consumer can see is that of the cut there."""
     body, beta = recorded.read_bytes(), recorded.stem in BETA
     expected, source = Expected(body), Body(*(body[i : i + 1] for i in range(len(body))), beta=beta)
-    stream = TextStream(Source(lambda _: lambda: source, is_async=False, retries=0), Options())  # type: ignore[var-annotated]
+    stream = TextStream(Source(lambda _: lambda: source, is_async=False, max_retries=0), Options())  # type: ignore[var-annotated]
     whole_text, count = "", 0
     with stream:
         for piece in stream:

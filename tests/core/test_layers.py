@@ -15,13 +15,6 @@ HOME = Path(streamkit.__file__).parent
 LAYERS = ("values", "_core", "_sdk", "_io", "_api", "testing")
 TOP = {"_api": "_api", "__init__": "_api"}
 NO_IO = frozenset({"socket", "threading", "time", "asyncio", "select", "subprocess", "urllib", "http"})
-# What the layers do not allow and is still there.
-EXCEPTIONS = {
-    "_core": {"streamkit._sdk", "streamkit._io", "anthropic"},
-    "_sdk": set(),
-    "values": set(),
-    "testing": set(),
-}
 
 
 def layer(module: str) -> str:
@@ -73,13 +66,12 @@ def test_a_module_imports_from_its_layer_and_those_below(module: str) -> None:
         allowed = LAYERS.index(layer(imported)) <= LAYERS.index(own)
         if own == "testing":  # public names only
             allowed = imported in {"streamkit", "streamkit.errors", "streamkit.sinks"} or layer(imported) == own
-        if not allowed:
-            assert ".".join(imported.split(".")[:2]) in EXCEPTIONS[own], f"{module} imports {imported}"
+        assert allowed, f"{module} imports {imported}"
 
 
 @pytest.mark.parametrize("module", sorted(one for one in MODULES if layer(one) == "_core"))
 def test_the_core_does_no_io_and_knows_no_sdk(module: str) -> None:
-    others = {imported.partition(".")[0] for imported in IMPORTS[module]} - {"streamkit"} - EXCEPTIONS["_core"]
+    others = {imported.partition(".")[0] for imported in IMPORTS[module]} - {"streamkit"}
     assert others <= {*sys.stdlib_module_names, "jiter", "typing_extensions"}
     assert not others & NO_IO
 

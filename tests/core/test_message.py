@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from streamkit._core.message import MessageBuilder, _stopped_at
-from streamkit._core.sse import EventDecoder, WireError
+from streamkit._core.message import MessageBuilder, _jiter_error_offset
+from streamkit._core.sse import ProtocolViolation, SSEDecoder
 from tests.support.bodies import BETA
 from tests.support.events import (
     MESSAGE_STOP,
@@ -37,7 +37,7 @@ from tests.support.in_memory import build, content
     ],
 )
 def test_where_the_parser_stopped(message: str, at: int) -> None:
-    assert _stopped_at(b'{"a\n"', message) == at
+    assert _jiter_error_offset(b'{"a\n"', message) == at
 
 
 # Blocks.
@@ -170,7 +170,7 @@ def test_tool_input(kind: str, pieces: list[str], parsed: Any, raw: str | None) 
     )
     (block,) = builder.blocks
     assert said == []
-    assert block.raw == (raw and "".join(pieces))
+    assert block.invalid_input == (raw and "".join(pieces))
     if parsed is not None:
         assert content(builder) == [{"type": kind, "id": "toolu_0", "name": "get_tide", "input": parsed}]
 
@@ -190,7 +190,9 @@ def test_a_tool_use_that_a_limit_cut_before_its_input(
         *([block_stop(1)] if ends else []),
     )
     builder, _ = build(message_start(), *(tool_use_start(0), block_stop(0)), *block, *tail)
-    assert [block.raw for block in builder.blocks] == [None, ""], "one before the last had ended: it takes no input"
+    assert [block.invalid_input for block in builder.blocks] == [None, ""], (
+        "one before the last had ended: it takes no input"
+    )
     assert [block["input"] for block in content(builder)] == [{}, {}]
 
 
@@ -199,13 +201,15 @@ def test_a_tool_use_without_input_that_no_limit_cut(reason: str | None) -> None:
     builder, _ = build(
         message_start(), tool_use_start(), input_delta(""), block_stop(), message_delta(reason), MESSAGE_STOP
     )
-    assert builder.blocks[0].raw is None
+    assert builder.blocks[0].invalid_input is None
 
 
 def test_a_limit_cuts_nothing_that_has_its_input() -> None:
     with_input = block_start(0, "tool_use", id="toolu_0", name="x", input={"a": 1})
     assert (
-        build(message_start(), with_input, block_stop(), message_delta("max_tokens"), MESSAGE_STOP)[0].blocks[0].raw
+        build(message_start(), with_input, block_stop(), message_delta("max_tokens"), MESSAGE_STOP)[0]
+        .blocks[0]
+        .invalid_input
         is None
     )
     assert (
@@ -218,11 +222,11 @@ def test_a_limit_cuts_nothing_that_has_its_input() -> None:
             MESSAGE_STOP,
         )[0]
         .blocks[0]
-        .raw
+        .invalid_input
         is None
     )
     whole = message_start({"type": "tool_use", "id": "t", "name": "x", "input": {}}, stop_reason="max_tokens")
-    assert build(whole, MESSAGE_STOP)[0].blocks[0].raw == ""
+    assert build(whole, MESSAGE_STOP)[0].blocks[0].invalid_input == ""
     assert build(message_start(), message_delta("max_tokens"), MESSAGE_STOP)[0].blocks == []
 
 
@@ -259,7 +263,7 @@ def test_tool_input_as_fine_grained_streaming_reads_it() -> None:
     assert content(builder)[0]["input"] == {"a": "x"}
     builder.apply(block_stop())
     assert content(builder)[0]["input"] == {"a": "x"}
-    assert builder.blocks[0].raw == '{"a": "x'
+    assert builder.blocks[0].invalid_input == '{"a": "x'
 
 
 def test_input_that_came_whole_with_the_start() -> None:
@@ -315,7 +319,7 @@ def test_beta_counts() -> None:
 
 def test_the_end_needs_no_message_delta() -> None:
     builder, _ = build(message_start(), MESSAGE_STOP)
-    assert builder.stopped
+    assert builder.saw_message_stop
     assert builder.stop_reason is None
 
 
@@ -400,9 +404,9 @@ def test_the_cost_of_many_blocks_is_linear(name: str) -> None:
 )
 def test_an_event_before_the_start(event: dict[str, Any]) -> None:
     builder = MessageBuilder()
-    with pytest.raises(WireError, match="before 'message_start'"):
+    with pytest.raises(ProtocolViolation, match="before 'message_start'"):
         builder.apply(event)
-    assert not builder.stopped
+    assert not builder.saw_message_stop
 
 
 @pytest.mark.parametrize(
@@ -437,7 +441,7 @@ def test_an_event_before_the_start(event: dict[str, Any]) -> None:
 )
 def test_an_event_that_is_malformed_or_out_of_order(event: dict[str, Any], said: str) -> None:
     builder, _ = build(message_start(), block_start(), text_delta("Before"))
-    with pytest.raises(WireError) as caught:
+    with pytest.raises(ProtocolViolation) as caught:
         builder.apply(event)
     assert said in str(caught.value)
     assert str(builder.text) == "Before"
@@ -456,7 +460,7 @@ def test_an_event_that_is_malformed_or_out_of_order(event: dict[str, Any], said:
 )
 def test_a_malformed_start(message: Any) -> None:
     builder = MessageBuilder()
-    with pytest.raises(WireError, match="malformed 'message_start'"):
+    with pytest.raises(ProtocolViolation, match="malformed 'message_start'"):
         builder.apply({"type": "message_start", "message": message})
     assert str(builder.text) == ""
     assert str(builder.thinking) == ""
@@ -465,7 +469,7 @@ def test_a_malformed_start(message: Any) -> None:
 @pytest.mark.parametrize("partial_json", [None, 5, ["x"]])
 def test_a_piece_of_tool_input_that_is_no_text(partial_json: Any) -> None:
     builder, _ = build(message_start(), tool_use_start(), input_delta('{"a": 1'))
-    with pytest.raises(WireError, match="malformed"):
+    with pytest.raises(ProtocolViolation, match="malformed"):
         builder.apply(block_delta(0, "input_json_delta", partial_json=partial_json))
     assert content(builder)[0]["input"] == {"a": 1}
 
@@ -474,10 +478,10 @@ def test_a_piece_of_tool_input_that_is_no_text(partial_json: Any) -> None:
 
 
 def recorded_events(path: Path) -> list[dict[str, Any]]:
-    decoder = EventDecoder()
+    decoder = SSEDecoder()
     decoder.feed(path.read_bytes())
     decoder.end()
-    return [event for frame in decoder.waiting if (event := decoder.parse(frame)) is not None]
+    return [event for frame in decoder.frames if (event := decoder.parse(frame)) is not None]
 
 
 def test_each_cut_of_a_recorded_body_is_a_prefix_of_the_next(recorded: Path) -> None:
@@ -493,7 +497,7 @@ def test_each_cut_of_a_recorded_body_is_a_prefix_of_the_next(recorded: Path) -> 
         assert str(builder.text).startswith(last_text)
         assert str(builder.thinking).startswith(last_thinking)
         assert len(content(builder)) >= last_blocks
-        assert builder.stopped == (upto == len(events))
+        assert builder.saw_message_stop == (upto == len(events))
         last_text, last_thinking, last_blocks = str(builder.text), str(builder.thinking), len(content(builder))
     assert last_blocks > 0
     assert live.usage_final

@@ -178,12 +178,14 @@ def test_a_tool_use_is_never_complete_by_halves(raw: str) -> None:
 
         def inside(builder: MessageBuilder = builder, states: list[Any] = states) -> None:
             (block,) = builder.blocks
-            states.append((block.closed, block.raw, content(builder)[0]["input"]))
+            states.append((block.closed, block.invalid_input, content(builder)[0]["input"]))
 
         _, reached = at_each_step(lambda builder=builder: builder.apply(block_stop()), "close", inside, step)
         for is_closed, kept, value in states:
             assert value == expected.data["input"], f"at bytecode {step}"
-            assert kept == expected.raw or not is_closed, f"at bytecode {step} malformed input passes for whole"
+            assert kept == expected.invalid_input or not is_closed, (
+                f"at bytecode {step} malformed input passes for whole"
+            )
 
 
 def test_each_delta_is_handed_out_and_kept() -> None:
@@ -201,7 +203,7 @@ def test_each_delta_is_handed_out_and_kept() -> None:
     assert said == [("One", ""), (" two", "")]
     assert str(builder.text) == "One two"
     assert content(builder) == [{"type": "text", "text": "One two"}]
-    assert builder.stopped
+    assert builder.saw_message_stop
     assert builder.stop_reason == "end_turn"
 
 

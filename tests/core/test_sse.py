@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streamkit._core import sse as core_sse
-from streamkit._core.sse import EventDecoder, WireError
+from streamkit._core.sse import ProtocolViolation, SSEDecoder
 from tests.support.bodies import FIXTURES
 from tests.support.events import PING, sse
 from tests.support.events import text_delta as api_text_delta
@@ -199,7 +199,7 @@ def test_data_on_several_lines_is_joined_by_newlines(frame: bytes) -> None:
 
 
 def test_a_newline_between_data_lines_is_part_of_the_data() -> None:
-    assert "no JSON" in refused(b'data: {"type":"pi\ndata: ng"}\n\n')
+    assert "not JSON" in refused(b'data: {"type":"pi\ndata: ng"}\n\n')
 
 
 def test_only_one_space_after_the_colon_is_dropped() -> None:
@@ -214,17 +214,17 @@ def test_an_event_that_says_error_in_plain_words() -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"{oops}", "no JSON"),
-        (b'{"type":"ping"', "no JSON"),
-        (b'{"type":"ping"} x', "no JSON"),
-        (b"[DONE]", "no JSON"),
+        (b"{oops}", "not JSON"),
+        (b'{"type":"ping"', "not JSON"),
+        (b'{"type":"ping"} x', "not JSON"),
+        (b"[DONE]", "not JSON"),
         (b'{"a":"\xff"}', "not UTF-8"),
         (b'{"a":"\xe2\x82"}', "not UTF-8"),
-        (b"[]", "no JSON object"),
-        (b"null", "no JSON object"),
-        (b'"ping"', "no JSON object"),
-        (b"1", "no JSON object"),
-        (b"[" * 5000 + b"]" * 5000, "no JSON object"),
+        (b"[]", "not a JSON object"),
+        (b"null", "not a JSON object"),
+        (b'"ping"', "not a JSON object"),
+        (b"1", "not a JSON object"),
+        (b"[" * 5000 + b"]" * 5000, "not a JSON object"),
         (b"[" * 200_000 + b"]" * 200_000, "nested too deeply"),
     ],
     ids=lambda value: repr(value[:20]),
@@ -307,13 +307,13 @@ def test_what_is_nearly_a_text_delta(odd: list[str], head: str, cut: int) -> Non
 
 @pytest.mark.parametrize("head", HEADS[:2])
 def test_the_short_way_is_taken(head: str) -> None:
-    decoder = EventDecoder()
+    decoder = SSEDecoder()
     decoder.feed(f'{head}"One "}}}}\n\n'.encode())
     assert len(list(ready(decoder))) == 1
     for said, end in (('"two "', "}}"), ('"\\u00e9"', "}          }"), ('""', "}}")):
-        assert decoder.text_of(f"{head}{said}{end}\n\n".encode()) == json.loads(said)
+        assert decoder.matcher.match(f"{head}{said}{end}\n\n".encode()) == json.loads(said)
     decoder.feed(b": not at its end")
-    assert decoder.text_of(f'{head}"three"}}}}\n\n'.encode()) is None, "in the middle of an event"
+    assert decoder.matcher.match(f'{head}"three"}}}}\n\n'.encode()) is None, "in the middle of an event"
 
 
 def test_a_last_event_cut_at_each_byte_is_no_event() -> None:
@@ -326,7 +326,7 @@ def test_a_last_event_cut_at_each_byte_is_no_event() -> None:
 
 
 def test_after_the_end_there_is_nothing_more() -> None:
-    decoder = EventDecoder()
+    decoder = SSEDecoder()
     decoder.feed(sse(PING))
     decoder.end()
     assert list(ready(decoder)) == [PING]
@@ -348,10 +348,10 @@ def test_the_largest_event(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_body_without_a_line_end_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(core_sse, "MAX_EVENT_BYTES", 1000)
-    decoder = EventDecoder()
+    decoder = SSEDecoder()
     for _ in range(10):
         decoder.feed(b"x" * 100)
-    with pytest.raises(WireError, match="larger than 1000 bytes"):
+    with pytest.raises(ProtocolViolation, match="larger than 1000 bytes"):
         decoder.feed(b"x")
 
 
@@ -388,13 +388,13 @@ def test_the_largest_event_is_the_same_in_any_chunks(monkeypatch: pytest.MonkeyP
 )  # fmt: skip
 def test_the_head_of_a_body_that_is_no_event_stream(body: bytes, head: bytes) -> None:
     for chunks in ([body], single(body)):
-        decoder = EventDecoder()
+        decoder = SSEDecoder()
         for chunk in chunks:
             decoder.feed(chunk)
             list(ready(decoder))
         decoder.end()
         list(ready(decoder))
-        assert decoder.foreign == head
+        assert decoder.non_sse_prefix == head
 
 
 MESSAGE = {"type": "message", "id": "msg_1", "content": [{"type": "text", "text": "\n data: x\r\n\n"}]}
@@ -428,7 +428,7 @@ def test_a_body_that_is_one_json_object(
 ) -> None:
     body = before + json.dumps(value, indent=indent).encode() + after
     for chunks in ([body], single(body)):
-        decoder, found = EventDecoder(), []
+        decoder, found = SSEDecoder(), []
         for chunk in chunks:
             decoder.feed(chunk)
             found += ready(decoder)
@@ -440,10 +440,10 @@ def test_a_body_that_is_one_json_object(
 
 @pytest.mark.parametrize("body", [b'{"type": "message"', b"{oops}", b'{"type": "message"} {}', b'["message"]'])
 def test_a_body_that_is_not_quite_one_json_object(body: bytes) -> None:
-    decoder = EventDecoder()
+    decoder = SSEDecoder()
     decoder.feed(body)
     decoder.end()
-    assert (list(ready(decoder)), decoder.unstreamed, decoder.foreign) == ([], False, body)
+    assert (list(ready(decoder)), decoder.unstreamed, decoder.non_sse_prefix) == ([], False, body)
 
 
 @pytest.mark.parametrize("over", [0, 1])
@@ -451,10 +451,10 @@ def test_the_limit_is_the_same_on_the_short_way(over: int, monkeypatch: pytest.M
     """A chunk that is one text delta is refused from the same size on as an event that was fed."""
     head, end = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":', b"}\n\n"
     head += b'{"type":"text_delta","text":"'
-    decoder = EventDecoder()
-    decoder.feed(head + b'x"}' + end)
-    decoder.parse(decoder.waiting.popleft())
     monkeypatch.setattr(core_sse, "MAX_EVENT_BYTES", 500)
+    decoder = SSEDecoder()
+    decoder.feed(head + b'x"}' + end)
+    decoder.parse(decoder.frames.popleft())
     size = 500 + over - len(head) - len(b'"}' + end)
-    text = decoder.text_of(head + b"x" * size + b'"}' + end)
+    text = decoder.matcher.match(head + b"x" * size + b'"}' + end)
     assert (text is None) == bool(over)

@@ -293,7 +293,7 @@ def race(kind: str, rounds: range) -> tuple[int, int]:
             streams.append(None)
             go.release()
             thread.join()
-        return cancelled, here.server.connections
+        return cancelled, here.server.connection_count
 
 
 def _racing(kind: str, rounds: range, capsys: pytest.CaptureFixture[str]) -> None:
@@ -364,7 +364,7 @@ def _racing_async(loop: str, rounds: int, capsys: pytest.CaptureFixture[str]) ->
     with line("http", REPLY) as here, contextlib.ExitStack() as after:
         after.callback(sys.setswitchinterval, before)
         run_in(loop, main)
-        connections = here.server.connections
+        connections = here.server.connection_count
     with capsys.disabled():
         print(f"\n{loop}: {rounds} races, {cancelled} cancelled in time, {connections} connections")
     assert cancelled < rounds, "none was late: no race"

@@ -201,7 +201,7 @@ def check(use: Use, client: anthropic.AsyncAnthropic, *, whole: bool, lenient: b
     times = [len(sink.results) for sink in use.sinks]
     assert times[0] <= 1, f"a sink was finished {times} times"
     assert len(set(times)) == 1, f"sinks were finished {times} times"
-    assert not streamkit._core.dispatch._in_use, "a sink is in use for ever"
+    assert not streamkit._core.dispatch._owners, "a sink is in use for ever"
     if use.stream is not None:
         assert use.stream.status == "complete" if whole else use.stream.status in ("interrupted", "complete")
         assert times[0] == 1
@@ -277,7 +277,7 @@ def every_suspension(way: Way, means: str, more: int | None) -> int:
                         assert n or not arrived
                     except AssertionError as error:
                         failures.append(f"{n} of {counted}: {error}".split("\n")[0])
-                        streamkit._core.dispatch._in_use.clear()
+                        streamkit._core.dispatch._owners.clear()
             if n == 0:
                 counted = seen
             n += 1

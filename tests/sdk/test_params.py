@@ -16,7 +16,7 @@ from anthropic.resources.beta.messages import Messages as BetaMessages
 from anthropic.resources.messages import AsyncMessages, Messages
 from typing_extensions import TypedDict
 
-from streamkit._params import BetaStreamParams, OpenOptions, StreamParams
+from streamkit._params import BetaStreamParams, RequestStreamOptions, StreamParams
 
 SDK = tuple(int(part) for part in anthropic.__version__.split(".")[:2])
 WHERE = "src/streamkit/_params.py"
@@ -79,7 +79,7 @@ def differences(params: Any, function: Callable[..., Any]) -> Iterator[tuple[str
     ours = typing_extensions.get_type_hints(params, include_extras=True)
     theirs = typing_extensions.get_type_hints(function, include_extras=True)
     signature = dict(list(inspect.signature(function).parameters.items())[1:])  # but `self`
-    options = set(OpenOptions.__annotations__)
+    options = set(RequestStreamOptions.__annotations__)
     for name, parameter in signature.items():
         if name not in ours:
             yield name, f"add `{name}: {theirs[name]}` to the TypedDict in {WHERE} that fits, with total=False"

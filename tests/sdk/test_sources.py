@@ -238,14 +238,14 @@ async def iterate(stream: Any, by: str, *, stop: bool) -> str:
     said = ""
     if hasattr(stream, "__anext__"):
         async with stream:
-            assert stream._state.reading.by_bytes is (by == "bytes")
+            assert stream._state.attempt.response.by_bytes is (by == "bytes")
             async for item in stream:
                 said += text_of(item)
                 if stop and said:
                     break
     else:
         with stream:
-            assert stream._state.reading.by_bytes is (by == "bytes")
+            assert stream._state.attempt.response.by_bytes is (by == "bytes")
             for item in stream:
                 said += text_of(item)
                 if stop and said:
@@ -341,10 +341,10 @@ def table() -> str:
         f"| {case.by} | {case.note} |"
         for case in SOURCES.values()
     ]
-    head = ["| door | hand over | clients | SDK from | read by | note |", "|---|---|---|---|---|---|"]
+    head = ["| source | pass | clients | SDK from | read by | note |", "|---|---|---|---|---|---|"]
     return "\n".join([*head, *rows, ""])
 
 
 def test_the_table_of_sources_is_the_one_that_is_run() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "doors.md").read_text("utf-8")
-    assert page.endswith(f"\n\n{table()}"), f"the table in docs/doors.md should be:\n{table()}"
+    page = (Path(__file__).parents[2] / "docs" / "sources.md").read_text("utf-8")
+    assert page.endswith(f"\n\n{table()}"), f"the table in docs/sources.md should be:\n{table()}"

@@ -292,7 +292,7 @@ def test_what_is_not_traced_is_read_by_bytes(
         async with client_for(mode, server, **options(spans)) as client:
             stream = streamkit.stream_text(client, **PARAMS)
             await take(stream, "break")
-            assert stream._state.reading.by_bytes is by_bytes
+            assert stream._state.attempt.response.by_bytes is by_bytes
 
     with serve(REPLY) as server:
         run(mode, main)

@@ -36,19 +36,19 @@ async def test_an_unknown_parameter_is_refused_before_a_request_is_sent(harness:
 
 WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "stream": ({"stream": True}, TypeError, "always streamed"),
-    "retries below 0": ({"retries": -1}, ValueError, "retries= takes 0 or more"),
-    "retries no number": ({"retries": "2"}, TypeError, "retries= takes a whole number"),
-    "retries bool": ({"retries": True}, TypeError, "retries= takes a whole number"),
-    "retries float": ({"retries": 1.0}, TypeError, "retries= takes a whole number"),
-    "idle 0": ({"idle_timeout": 0}, ValueError, "idle_timeout= takes seconds above 0"),
-    "idle below 0": ({"idle_timeout": -1}, ValueError, "idle_timeout= takes seconds above 0"),
-    "idle nan": ({"idle_timeout": float("nan")}, ValueError, "idle_timeout= takes seconds above 0"),
-    "idle no number": ({"idle_timeout": "1"}, TypeError, "idle_timeout= takes seconds"),
-    "total 0": ({"total_timeout": 0.0}, ValueError, "total_timeout= takes seconds above 0"),
-    "total bool": ({"total_timeout": True}, TypeError, "total_timeout= takes seconds"),
-    "separator": ({"separator": None}, TypeError, "separator= takes a str"),
-    "separator no text": ({"separator": 5}, TypeError, "separator= takes a str"),
-    "sinks": ({"sinks": 5}, TypeError, "sinks= takes a sink"),
+    "retries below 0": ({"retries": -1}, ValueError, "expected 0 or more for retries="),
+    "retries no number": ({"retries": "2"}, TypeError, "expected an int for retries="),
+    "retries bool": ({"retries": True}, TypeError, "expected an int for retries="),
+    "retries float": ({"retries": 1.0}, TypeError, "expected an int for retries="),
+    "idle 0": ({"idle_timeout": 0}, ValueError, "expected seconds above 0 for idle_timeout="),
+    "idle below 0": ({"idle_timeout": -1}, ValueError, "expected seconds above 0 for idle_timeout="),
+    "idle nan": ({"idle_timeout": float("nan")}, ValueError, "expected seconds above 0 for idle_timeout="),
+    "idle no number": ({"idle_timeout": "1"}, TypeError, "expected seconds for idle_timeout="),
+    "total 0": ({"total_timeout": 0.0}, ValueError, "expected seconds above 0 for total_timeout="),
+    "total bool": ({"total_timeout": True}, TypeError, "expected seconds for total_timeout="),
+    "separator": ({"separator": None}, TypeError, "for separator="),
+    "separator no text": ({"separator": 5}, TypeError, "for separator="),
+    "sinks": ({"sinks": 5}, TypeError, "several of them for sinks="),
 }
 
 
@@ -68,13 +68,13 @@ async def test_a_wrong_option(harness: Harness, name: str) -> None:
 
 async def test_a_wrong_option_of_collect(harness: Harness) -> None:
     with serve(REPLY) as server:
-        with pytest.raises(ValueError, match='on_error= takes "raise" or "return"'):
+        with pytest.raises(ValueError, match='expected "raise" or "return" for on_error='):
             await harness.collect(server, on_error="ignore")
         if harness.is_async:
             with pytest.raises(TypeError, match="on_interrupt= is for sync sources"):
                 await harness.collect(server, on_interrupt="return")
         else:
-            with pytest.raises(ValueError, match='on_interrupt= takes "raise" or "return"'):
+            with pytest.raises(ValueError, match='expected "raise" or "return" for on_interrupt='):
                 await harness.collect(server, on_interrupt="x")
         assert server.requests == []
 
@@ -84,11 +84,11 @@ async def test_parameters_beside_an_opened_stream(harness: Harness) -> None:
         client = harness.client(server)
         if not harness.is_async:  # an async one holds a coroutine, which warns when it is not awaited
             manager = client.messages.stream(**PARAMS)
-            with pytest.raises(TypeError, match="max_tokens, model: an opened stream takes no request parameters"):
+            with pytest.raises(TypeError, match="an SDK stream takes no request parameters, got max_tokens, model"):
                 harness.text(manager, model="x", max_tokens=5)
             assert server.requests == []
         raw = await harness.call(client.messages.create, **PARAMS, stream=True)
-        with pytest.raises(TypeError, match="model: an opened stream takes no request parameters"):
+        with pytest.raises(TypeError, match="an SDK stream takes no request parameters, got model"):
             harness.text(raw, model="x")
         with pytest.raises(TypeError, match="retries= needs a source that can be opened again"):
             harness.text(raw, retries=1)
@@ -99,7 +99,7 @@ async def test_a_stream_that_was_read_already(harness: Harness) -> None:
     with serve(REPLY) as server:
         raw = await harness.call(harness.client(server).messages.create, **PARAMS, stream=True)
         assert (await harness.collect(raw)).ok
-        with pytest.raises(RuntimeError, match="hand it over before reading from it"):
+        with pytest.raises(RuntimeError, match="hand it in before reading from it"):
             harness.text(raw)
 
 
@@ -107,9 +107,9 @@ async def test_raw_response_wrappers(harness: Harness) -> None:
     with serve(REPLY) as server:
         client = harness.client(server)
         for wrapper in (client.messages.with_raw_response, client.messages.with_streaming_response):
-            with pytest.raises(TypeError, match="with_raw_response and with_streaming_response are no sources"):
+            with pytest.raises(TypeError, match="got with_raw_response or with_streaming_response"):
                 streamkit.stream_text(wrapper, **PARAMS)
-        with pytest.raises(TypeError, match="no sources"):
+        with pytest.raises(TypeError, match="got with_raw_response or with_streaming_response"):
             streamkit.stream_text(client.with_raw_response, **PARAMS)
         assert server.requests == []
 
@@ -130,14 +130,14 @@ def nothing() -> Iterator[int]:
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        (None, "NoneType is no source: hand in a client"),
-        ("client", "str is no source"),
-        (5, "int is no source"),
-        (anthropic, "module is no source"),
-        (anthropic.Anthropic, r"Anthropic is a class: hand in an object, Anthropic\(\.\.\.\)"),
-        (anthropic.MessageStreamManager, "is a class"),
-        (print, "is no source"),
-        ([], "list is no source"),
+        (None, "expected an Anthropic client, messages resource or SDK stream, got None"),
+        ("client", "SDK stream, got str"),
+        (5, "SDK stream, got int"),
+        (anthropic, "SDK stream, got module"),
+        (anthropic.Anthropic, r"got the class Anthropic: create an object, Anthropic\(\.\.\.\)"),
+        (anthropic.MessageStreamManager, "got the class MessageStreamManager"),
+        (print, "SDK stream, got builtin_function_or_method"),
+        ([], "SDK stream, got list"),
     ],
     ids=repr,
 )
@@ -153,7 +153,7 @@ async def test_a_coroutine_is_no_source(harness: Harness) -> None:
     with serve(REPLY) as server:
         client = async_sdk_client(server)
         coroutine = client.messages.create(**PARAMS, stream=True)
-        with pytest.raises(TypeError, match="a coroutine is no source: await the call that made it"):
+        with pytest.raises(TypeError, match="got a coroutine: await the call that made it"):
             streamkit.stream_text(coroutine)
         coroutine.close()
         assert server.requests == []
@@ -164,7 +164,7 @@ async def test_a_coroutine_is_no_source(harness: Harness) -> None:
 @pytest.mark.parametrize("source", [nothing, lambda: open(__file__, encoding="utf-8")], ids=["generator", "file"])  # noqa: SIM115
 def test_an_iterator_of_something_else(source: Callable[[], Any]) -> None:
     with contextlib.closing(source()) as given:
-        with pytest.raises((TypeError, StreamProtocolError), match=r"no event|no source"):
+        with pytest.raises((TypeError, StreamProtocolError), match=r"expected an (event|Anthropic client)"):
             streamkit.collect(given)
 
 

@@ -11,22 +11,23 @@ from typing import Any
 import anyio
 import pytest
 
+from streamkit._core.timing import NO_DEADLINE
 from streamkit._io.async_wait import ENDED, AsyncioWait, Leftover, LoopEnd, TrioWait
-from streamkit._io.interrupt import NEVER, Waker
-from streamkit._sdk.sources import _takes
+from streamkit._io.interrupt import Interrupter
+from streamkit._sdk.sources import _takes_keyword
 
 
 def test_a_value_is_handed_on() -> None:
     async def main() -> None:
-        waker = Waker()
+        interrupter = Interrupter()
         for value in (None, 1):
 
             async def give(value: object = value) -> object:
                 return value
 
-            assert await AsyncioWait(waker).run(give) is value
-        waker.wake("cancel")
-        assert await AsyncioWait(waker).run(give) is ENDED
+            assert await AsyncioWait(interrupter).run(give) is value
+        interrupter.interrupt("cancel")
+        assert await AsyncioWait(interrupter).run(give) is ENDED
 
     asyncio.run(main())
 
@@ -35,7 +36,7 @@ def test_a_wait_outside_of_a_task() -> None:
     """A coroutine that somebody drives by hand cannot be cancelled; it is awaited all the same."""
 
     async def main() -> None:
-        wait, found = AsyncioWait(Waker()), asyncio.get_running_loop().create_future()
+        wait, found = AsyncioWait(Interrupter()), asyncio.get_running_loop().create_future()
 
         async def done() -> str:
             return "done"
@@ -54,12 +55,12 @@ def test_a_wait_outside_of_a_task() -> None:
 @pytest.mark.parametrize("swallows", [False, True])
 def test_a_wait_is_ended_by_one_cancellation_which_is_taken_back(swallows: bool) -> None:
     async def main() -> None:
-        waker = Waker()
-        wait = AsyncioWait(waker)
-        waker.attach(wait.end)
+        interrupter = Interrupter()
+        wait = AsyncioWait(interrupter)
+        interrupter.attach(wait.end)
 
         async def work() -> str:
-            threading.Timer(0.01, waker.wake, ["cancel"]).start()
+            threading.Timer(0.01, interrupter.interrupt, ["cancel"]).start()
             try:
                 await asyncio.sleep(20)
             except asyncio.CancelledError:
@@ -82,15 +83,15 @@ def test_a_cancellation_of_others_is_not_followed_by_another() -> None:
     cleaned: list[bool] = []
 
     async def main() -> None:
-        waker = Waker()
-        wait = AsyncioWait(waker)
-        waker.attach(wait.end)
+        interrupter = Interrupter()
+        wait = AsyncioWait(interrupter)
+        interrupter.attach(wait.end)
 
         async def work() -> None:
             try:
                 await asyncio.sleep(20)
             finally:
-                waker.wake("cancel")
+                interrupter.interrupt("cancel")
                 await asyncio.sleep(0.01)
                 cleaned.append(True)
 
@@ -106,7 +107,7 @@ def test_a_cancellation_of_others_is_not_followed_by_another() -> None:
 
 def test_a_cancellation_of_others_goes_on() -> None:
     async def main() -> None:
-        wait = AsyncioWait(Waker())
+        wait = AsyncioWait(Interrupter())
         task = asyncio.create_task(wait.run(lambda: asyncio.sleep(20)))
         await asyncio.sleep(0)
         task.cancel()
@@ -120,11 +121,11 @@ def test_what_comes_late_ends_no_later_wait() -> None:
     """An idle timeout that was forgiven: its cancellation is still on its way through the loop."""
 
     async def main() -> None:
-        waker = Waker()
-        wait = AsyncioWait(waker)
-        waker.attach(wait.end)
-        waker.wake("idle")
-        waker.forgive()
+        interrupter = Interrupter()
+        wait = AsyncioWait(interrupter)
+        interrupter.attach(wait.end)
+        interrupter.interrupt("idle")
+        interrupter.reset_idle()
         assert await wait.run(lambda: asyncio.sleep(0.01, "done")) == "done"
 
     asyncio.run(main())
@@ -132,15 +133,15 @@ def test_what_comes_late_ends_no_later_wait() -> None:
 
 def test_the_timer_looks_at_the_deadline_that_comes_first() -> None:
     async def main() -> None:
-        waker = Waker()
-        wait = AsyncioWait(waker)
-        waker.attach(wait.end)
-        waker.total_at = time.monotonic() + 20
+        interrupter = Interrupter()
+        wait = AsyncioWait(interrupter)
+        interrupter.attach(wait.end)
+        interrupter.total_deadline = time.monotonic() + 20
         wait.watch()
-        waker.idle_at = time.monotonic() + 0.02
+        interrupter.idle_deadline = time.monotonic() + 0.02
         wait.watch()
         assert await wait.run(lambda: asyncio.sleep(20)) is ENDED
-        assert waker.reason == "idle"
+        assert interrupter.reason == "idle"
         wait.close()
         wait.close()
 
@@ -149,28 +150,28 @@ def test_the_timer_looks_at_the_deadline_that_comes_first() -> None:
 
 def test_a_timer_that_comes_too_soon_is_set_again() -> None:
     async def main() -> None:
-        waker = Waker()
-        wait = AsyncioWait(waker)
-        waker.attach(wait.end)
-        waker.idle_at = time.monotonic() + 0.01
+        interrupter = Interrupter()
+        wait = AsyncioWait(interrupter)
+        interrupter.attach(wait.end)
+        interrupter.idle_deadline = time.monotonic() + 0.01
         wait.watch()
-        waker.idle_at = time.monotonic() + 0.05
+        interrupter.idle_deadline = time.monotonic() + 0.05
         wait.watch()
         assert await wait.run(lambda: asyncio.sleep(20)) is ENDED
-        waker.retire()
-        waker.idle_at = NEVER
+        interrupter.disarm()
+        interrupter.idle_deadline = NO_DEADLINE
 
     asyncio.run(main())
 
 
 def test_a_deadline_on_trio() -> None:
     async def main() -> None:
-        waker = Waker()
-        wait = TrioWait(waker)
-        waker.attach(wait.end)
-        waker.total_at = time.monotonic() + 0.02
+        interrupter = Interrupter()
+        wait = TrioWait(interrupter)
+        interrupter.attach(wait.end)
+        interrupter.total_deadline = time.monotonic() + 0.02
         assert await wait.run(lambda: anyio.sleep(20)) is ENDED
-        assert waker.reason == "total"
+        assert interrupter.reason == "total"
 
     anyio.run(main, backend="trio")
 
@@ -178,12 +179,14 @@ def test_a_deadline_on_trio() -> None:
 def test_a_wait_on_trio_is_ended_from_outside() -> None:
     async def main() -> None:
         for by_hand in (False, True):
-            waker = Waker()
-            wait = TrioWait(waker)
-            waker.attach(wait.end)
+            interrupter = Interrupter()
+            wait = TrioWait(interrupter)
+            interrupter.attach(wait.end)
 
-            async def work(waker: Waker = waker, wait: TrioWait = wait, by_hand: bool = by_hand) -> None:
-                waker.wake("cancel")
+            async def work(
+                interrupter: Interrupter = interrupter, wait: TrioWait = wait, by_hand: bool = by_hand
+            ) -> None:
+                interrupter.interrupt("cancel")
                 if by_hand:
                     wait._cancel()
                 await anyio.sleep(20)
@@ -247,8 +250,8 @@ def test_whether_a_function_takes_a_keyword() -> None:
     def anything(**kwargs: object) -> None: ...
     def nothing() -> None: ...
 
-    assert _takes(named, "timeout")
-    assert _takes(anything, "timeout")
-    assert not _takes(nothing, "timeout")
-    assert not _takes(dict.fromkeys, "timeout")
-    assert not _takes(type, "timeout")
+    assert _takes_keyword(named, "timeout")
+    assert _takes_keyword(anything, "timeout")
+    assert not _takes_keyword(nothing, "timeout")
+    assert not _takes_keyword(dict.fromkeys, "timeout")
+    assert not _takes_keyword(type, "timeout")

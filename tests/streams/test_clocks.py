@@ -17,7 +17,7 @@ import pytest
 
 import streamkit
 from streamkit import BufferSink, StreamTimeoutError
-from streamkit._sdk.models import event_maker
+from streamkit._sdk.models import event_factory
 from streamkit.testing import Reply, Server, serve
 from tests.support.clients import PARAMS, client_for
 from tests.support.events import (
@@ -135,10 +135,10 @@ def test_a_clock_that_cannot_wake_the_reader_counts_at_the_next_event() -> None:
 
     def events() -> Iterator[Any]:
         for event in (message_start(), block_start(), text_delta("One ")):
-            yield event_maker(False)(event)
-        while stream._state.waker.reason is None:
+            yield event_factory(False)(event)
+        while stream._interrupter.reason is None:
             threading.Event().wait(0.01)
-        yield event_maker(False)(text_delta("two"))
+        yield event_factory(False)(text_delta("two"))
         raise AssertionError("it is not read any more")
 
     stream = streamkit.stream_text(events(), idle_timeout=1.0)  # type: ignore[call-overload]
@@ -154,8 +154,8 @@ def test_a_clock_that_runs_out_while_the_consumer_works(mode: str) -> None:
 
         async def work(stream: Any) -> None:
             async for _ in items_of(stream):
-                last_of_chunk.append(not stream._state.waiting)
-                while time.monotonic() < stream._state.waker.total_at or (mode == "sync" and running(stream)):  # noqa: ASYNC110
+                last_of_chunk.append(not stream._state.frames)
+                while time.monotonic() < stream._interrupter.total_deadline or (mode == "sync" and running(stream)):  # noqa: ASYNC110
                     await anyio.sleep(0.01)
 
         async def go() -> None:
@@ -166,7 +166,7 @@ def test_a_clock_that_runs_out_while_the_consumer_works(mode: str) -> None:
                 assert (caught.value.clock, stream.status, sum(last_of_chunk)) == ("total", "timed_out", 1)
 
         def running(stream: Any) -> bool:  # until the thread that keeps the time has looked
-            return stream._state.waker.reason is None
+            return stream._interrupter.reason is None
 
         last_of_chunk: list[bool] = []
         run(mode, go)

@@ -256,5 +256,5 @@ async def test_a_hundred_replies_over_one_connection(harness: Harness) -> None:
                 async with harness.events(client.messages) as stream:
                     assert len([event async for event in stream]) == len(REPLY.frames) - 1
         assert len(server.requests) == 100
-        assert server.connections == 1
+        assert server.connection_count == 1
         assert_no_connection_in_use(client)

@@ -174,7 +174,7 @@ def test_a_body_that_goes_on_after_its_message_can_be_left(ends: str) -> None:
         thread = threading.Thread(target=stream.until_done)
         thread.start()
         if ends == "cancel":
-            while not stream._state.builder.stopped:
+            while not stream._state.attempt.builder.saw_message_stop:
                 threading.Event().wait(0.005)
             stream.cancel()
         thread.join(20)

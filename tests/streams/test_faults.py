@@ -136,4 +136,4 @@ def test_a_reply_cut_at_each_byte_gets_its_verdict(mode: str) -> None:
             assert result.text == expected, at
             assert result.status == ("complete" if at >= said else "disconnected"), at
             assert (result.error is None) == result.ok == (at >= said), at
-        assert server.connections == 1
+        assert server.connection_count == 1

@@ -63,7 +63,7 @@ with serve(Reply.text(WORDS, delay=0.04), repeat=True) as server:
         assert found == [("complete", ["streamkit-clock"])] * 4, found
         stream.until_done()
         assert (stream.status, stream.text) == ("complete", "".join(WORDS)), stream
-    assert server.connections == 1 + 3 * 4, "the parent used one connection"
+    assert server.connection_count == 1 + 3 * 4, "the parent used one connection"
 print("ok")
 """
 
@@ -88,7 +88,7 @@ with serve(Reply.text(WORDS, delay=0.01), repeat=True) as server:
         del stream
         gc.collect()
 
-    lock = stream._state.waker.lock
+    lock = stream._interrupter.lock
     with lock:  # as another thread of the parent may hold it
         in_child(child)
     stream.until_done()
@@ -173,7 +173,7 @@ from streamkit import sinks
 warnings.simplefilter("ignore", DeprecationWarning)
 meter = streamkit.UsageMeter()
 result = streamkit.stream_text(iter_ := type("S", (), {{"close": lambda s: None, "__next__": lambda s: 0}})()).result
-with sinks._counting:
+with sinks._usage_lock:
     child = os.fork()
     if child == 0:
         meter.finish(result)

@@ -15,8 +15,9 @@ from typing import Any
 import anthropic
 import pytest
 
+from streamkit._core.timing import NO_DEADLINE
 from streamkit._io import clock as clocks
-from streamkit._io.interrupt import LATE, NEVER, Waker, end_read, wait
+from streamkit._io.interrupt import LATE, Interrupter, interrupt_read, wait
 from streamkit._io.request import Request
 from streamkit._sdk.abandonable_timeout import AbandonableTimeout, RequestAbandoned
 
@@ -45,9 +46,9 @@ def test_the_socket_is_shut_down_where_it_is_this_response_s_alone(options: dict
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.settimeout(0 if not shut else 20)
-        waker = Waker()
-        waker.attach(partial(end_read, response(ours, **options)))
-        waker.wake("cancel")
+        interrupter = Interrupter()
+        interrupter.attach(partial(interrupt_read, response(ours, **options)))
+        interrupter.interrupt("cancel")
         if shut:
             assert theirs.recv(1) == b""
         else:
@@ -60,10 +61,10 @@ def test_a_socket_that_is_closed_already_is_let_be(wrap: Any) -> None:
     ours, theirs = socket.socketpair()
     ours.close()
     theirs.close()
-    waker = Waker()
-    waker.attach(partial(end_read, response(wrap(ours))))
-    waker.wake("cancel")
-    assert waker.reason == "cancel"
+    interrupter = Interrupter()
+    interrupter.attach(partial(interrupt_read, response(wrap(ours))))
+    interrupter.interrupt("cancel")
+    assert interrupter.reason == "cancel"
 
 
 def free(lock: Any) -> bool:
@@ -79,13 +80,13 @@ def test_an_interrupt_leaves_no_lock_behind(monkeypatch: pytest.MonkeyPatch) -> 
     def interrupting(_: object) -> None:
         raise KeyboardInterrupt
 
-    waker = Waker()
-    waker.attach(interrupting)
+    interrupter = Interrupter()
+    interrupter.attach(interrupting)
     with pytest.raises(KeyboardInterrupt):
-        waker.wake("cancel")
-    assert free(waker.lock)
-    waker.wake("total")
-    assert waker.reason == "cancel"
+        interrupter.interrupt("cancel")
+    assert free(interrupter.lock)
+    interrupter.interrupt("total")
+    assert interrupter.reason == "cancel"
 
     def refused(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("can't start new thread")
@@ -93,59 +94,64 @@ def test_an_interrupt_leaves_no_lock_behind(monkeypatch: pytest.MonkeyPatch) -> 
     clock = clocks._Clock()
     monkeypatch.setattr(threading, "Thread", refused)
     with pytest.raises(RuntimeError, match="can't start"):
-        clock.watch(waker)
+        clock.watch(interrupter)
     monkeypatch.undo()
     assert free(clock._starting)
     monkeypatch.setattr(clocks._Clock, "_keep_time", lambda _: None)
-    clock.watch(waker)
+    clock.watch(interrupter)
     assert clock._thread is not None, "the next stream starts it"
     clock._thread.join(20)
 
 
 def test_the_first_reason_stands() -> None:
-    waker = Waker()
-    assert (waker.reason, waker.idle_at, waker.total_at) == (None, NEVER, NEVER)
-    waker.wake("idle")
-    waker.wake("cancel")
-    assert waker.reason == "idle"
-    waker.forgive()
-    assert waker.reason is None
-    waker.wake("total")
-    waker.forgive()
-    assert waker.reason == "total", "only silence is forgiven"
+    interrupter = Interrupter()
+    assert (interrupter.reason, interrupter.idle_deadline, interrupter.total_deadline) == (
+        None,
+        NO_DEADLINE,
+        NO_DEADLINE,
+    )
+    interrupter.interrupt("idle")
+    interrupter.interrupt("cancel")
+    assert interrupter.reason == "idle"
+    interrupter.reset_idle()
+    assert interrupter.reason is None
+    interrupter.interrupt("total")
+    interrupter.reset_idle()
+    assert interrupter.reason == "total", "only silence is forgiven"
 
 
 def test_after_the_verdict_nothing_wakes() -> None:
-    waker = Waker()
-    waker.retire()
-    waker.wake("cancel")
-    assert waker.reason is None
+    interrupter = Interrupter()
+    interrupter.disarm()
+    interrupter.interrupt("cancel")
+    assert interrupter.reason is None
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments"), [("attach", (repr,)), ("detach", ()), ("retire", ()), ("forgive", ()), ("wake", ("idle",))]
+    ("name", "arguments"),
+    [("attach", (repr,)), ("detach", ()), ("disarm", ()), ("reset_idle", ()), ("interrupt", ("idle",))],
 )
 def test_a_signal_handler_may_cancel_whatever_it_interrupts(name: str, arguments: tuple[Any, ...]) -> None:
     """A handler runs between two bytecodes, in the thread that it interrupts."""
     step, reached = 0, True
     while reached:
         step += 1
-        count, waker, done = 0, Waker(), threading.Event()
+        count, interrupter, done = 0, Interrupter(), threading.Event()
 
-        def trace(frame: Any, what: str, _: object, step: int = step, waker: Waker = waker) -> Any:
+        def trace(frame: Any, what: str, _: object, step: int = step, interrupter: Interrupter = interrupter) -> Any:
             nonlocal count
-            if frame.f_code is not getattr(Waker, name).__code__:
+            if frame.f_code is not getattr(Interrupter, name).__code__:
                 return None
             frame.f_trace_opcodes = True
             if what == "opcode":
                 count += 1
                 if count == step:
-                    waker.wake("cancel")
+                    interrupter.interrupt("cancel")
             return trace
 
-        def run(trace: Any = trace, waker: Waker = waker, done: threading.Event = done) -> None:
+        def run(trace: Any = trace, interrupter: Interrupter = interrupter, done: threading.Event = done) -> None:
             sys.settrace(trace)
-            getattr(waker, name)(*arguments)
+            getattr(interrupter, name)(*arguments)
             sys.settrace(None)
             done.set()
 
@@ -158,63 +164,63 @@ def test_a_signal_handler_may_cancel_whatever_it_interrupts(name: str, arguments
 
 
 def test_a_deadline_that_is_noticed_in_time() -> None:
-    waker = Waker()
-    waker.idle_at, waker.total_at = 10.0, 12.0
-    assert waker.look(9.9, late=False) == 10.0
-    assert waker.look(9.9, late=True) == 10.0
-    assert waker.reason is None
-    waker.look(10.0, late=False)
-    assert waker.reason == "idle"
+    interrupter = Interrupter()
+    interrupter.idle_deadline, interrupter.total_deadline = 10.0, 12.0
+    assert interrupter.check_deadlines(9.9, late=False) == 10.0
+    assert interrupter.check_deadlines(9.9, late=True) == 10.0
+    assert interrupter.reason is None
+    interrupter.check_deadlines(10.0, late=False)
+    assert interrupter.reason == "idle"
 
 
 def test_the_total_time_counts_where_both_are_over() -> None:
-    waker = Waker()
-    waker.idle_at = waker.total_at = 10.0
-    waker.look(10.0, late=False)
-    assert waker.reason == "total"
+    interrupter = Interrupter()
+    interrupter.idle_deadline = interrupter.total_deadline = 10.0
+    interrupter.check_deadlines(10.0, late=False)
+    assert interrupter.reason == "total"
 
 
-@pytest.mark.parametrize("moments", [(10.0, NEVER), (NEVER, 10.0), (10.0, 11.0)])
+@pytest.mark.parametrize("moments", [(10.0, NO_DEADLINE), (NO_DEADLINE, 10.0), (10.0, 11.0)])
 def test_who_looks_late_gives_the_reader_a_moment(moments: tuple[float, float]) -> None:
-    waker = Waker()
-    waker.idle_at, waker.total_at = moments
-    assert waker.look(13.0, late=True) == 13.0 + LATE
-    assert waker.look(13.0, late=False) == 13.0 + LATE
-    assert waker.reason is None
-    waker.look(13.0 + LATE, late=False)
-    assert waker.reason is not None
+    interrupter = Interrupter()
+    interrupter.idle_deadline, interrupter.total_deadline = moments
+    assert interrupter.check_deadlines(13.0, late=True) == 13.0 + LATE
+    assert interrupter.check_deadlines(13.0, late=False) == 13.0 + LATE
+    assert interrupter.reason is None
+    interrupter.check_deadlines(13.0 + LATE, late=False)
+    assert interrupter.reason is not None
 
 
 def test_who_is_always_late_does_not_wait_for_ever() -> None:
-    waker = Waker()
-    waker.idle_at = 10.0
-    waker.look(13.0, late=True)
-    waker.look(16.0, late=True)
-    assert waker.reason == "idle"
+    interrupter = Interrupter()
+    interrupter.idle_deadline = 10.0
+    interrupter.check_deadlines(13.0, late=True)
+    interrupter.check_deadlines(16.0, late=True)
+    assert interrupter.reason == "idle"
 
 
 def test_late_once_and_late_again_are_two_things() -> None:
-    waker = Waker()
-    waker.idle_at = 10.0
-    waker.look(13.0, late=True)
-    waker.idle_at = 20.0  # content arrived
-    waker.look(19.0, late=False)
-    waker.look(25.0, late=True)
-    assert waker.reason is None
+    interrupter = Interrupter()
+    interrupter.idle_deadline = 10.0
+    interrupter.check_deadlines(13.0, late=True)
+    interrupter.idle_deadline = 20.0  # content arrived
+    interrupter.check_deadlines(19.0, late=False)
+    interrupter.check_deadlines(25.0, late=True)
+    assert interrupter.reason is None
 
 
 def test_a_clock_thread_that_overslept_looks_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread is what a stopped process stops; here its sleep jumps ahead."""
     now, looks = 0.0, []
-    waker = Waker()
-    waker.idle_at = 1.0
+    interrupter = Interrupter()
+    interrupter.idle_deadline = 1.0
 
     class EnoughError(Exception):
         pass
 
     def sleep(seconds: float) -> None:
         nonlocal now
-        looks.append(waker.reason)
+        looks.append(interrupter.reason)
         now += 3.0 if len(looks) == 1 else seconds
         if len(looks) == 5:
             raise EnoughError
@@ -222,7 +228,7 @@ def test_a_clock_thread_that_overslept_looks_twice(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(clocks.time, "monotonic", lambda: now)
     monkeypatch.setattr(clocks.time, "sleep", sleep)
     clock = clocks._Clock()
-    clock._new.put(waker)
+    clock._new.put(interrupter)
     with pytest.raises(EnoughError):
         clock._keep_time()
     assert looks[:2] == [None, None], "one more look"
@@ -230,20 +236,20 @@ def test_a_clock_thread_that_overslept_looks_twice(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_child_of_a_fork_watches_nothing_of_its_parent_s() -> None:
-    before, waker = clocks._clock, Waker()
+    before, interrupter = clocks._clock, Interrupter()
     try:
-        before._new.put(waker)
+        before._new.put(interrupter)
         clocks._restart_clock()
         assert clocks._clock is not before
         assert clocks._clock._new.empty()
     finally:
         clocks._clock = before
-        waker.retire()
-    with waker.lock:
-        held = waker.lock
-        waker.inherit()
-        assert free(waker.lock)
-        assert waker.lock is not held
+        interrupter.disarm()
+    with interrupter.lock:
+        held = interrupter.lock
+        interrupter.leave_to_parent()
+        assert free(interrupter.lock)
+        assert interrupter.lock is not held
 
 
 # Waits.
@@ -251,16 +257,16 @@ def test_the_child_of_a_fork_watches_nothing_of_its_parent_s() -> None:
 
 def test_a_wait_ends_at_a_signal_a_moment_or_a_reason() -> None:
     signals: SimpleQueue[None] = SimpleQueue()
-    waker = Waker()
+    interrupter = Interrupter()
     signals.put(None)
-    wait(signals, waker)
+    wait(signals, interrupter)
     assert signals.empty()
-    wait(signals, waker, until=time.monotonic() - 1)
-    wait(signals, waker, until=time.monotonic() + 0.01)
-    waker.total_at = time.monotonic() + 0.01
-    wait(signals, waker)
-    assert waker.reason == "total"
-    wait(signals, waker)
+    wait(signals, interrupter, until=time.monotonic() - 1)
+    wait(signals, interrupter, until=time.monotonic() + 0.01)
+    interrupter.total_deadline = time.monotonic() + 0.01
+    wait(signals, interrupter)
+    assert interrupter.reason == "total"
+    wait(signals, interrupter)
 
 
 # Requests that nobody waits for any more.
@@ -299,10 +305,10 @@ def test_a_request_that_is_abandoned_is_closed_when_it_is_answered() -> None:
         return send
 
     request = Request(prepare)
-    waker = Waker()
-    waker.total_at = time.monotonic() + 0.05
-    request.run_in_thread(waker)
-    assert (waker.reason, request.done) == ("total", False)
+    interrupter = Interrupter()
+    interrupter.total_deadline = time.monotonic() + 0.05
+    request.run_in_thread(interrupter)
+    assert (interrupter.reason, request.done) == ("total", False)
     request.abandon()
     answered.set()
     for thread in threading.enumerate():
@@ -333,5 +339,5 @@ def test_where_no_thread_can_be_had_the_request_is_made_all_the_same(monkeypatch
     stream = Opened()
     request = Request(lambda _: lambda: stream)
     monkeypatch.setattr(threading.Thread, "start", refused)
-    request.run_in_thread(Waker())
+    request.run_in_thread(Interrupter())
     assert request.streams == [stream]

@@ -33,7 +33,7 @@ def test_the_wait_after_an_idle_time_out_can_be_ended() -> None:
         stream = stream_text(client, idle_timeout=1.0, retries=2, **PARAMS)
         thread = threading.Thread(target=lambda: list(stream))
         thread.start()
-        while stream._state.failure is None or stream._slot:
+        while stream._state.failure is None or stream._open_streams:
             threading.Event().wait(0.005)
         stream.cancel()
         thread.join(10)
@@ -72,7 +72,7 @@ def test_a_server_that_is_gone_when_it_is_tried_again() -> None:
 
         thread = threading.Thread(target=read)
         thread.start()
-        while stream._state.failure is None or stream._slot:
+        while stream._state.failure is None or stream._open_streams:
             threading.Event().wait(0.005)
     thread.join(20)
     client.close()

@@ -56,7 +56,7 @@ EARLY: dict[str, tuple[Reply, type[StreamError], dict[str, Any]]] = {
     "pings": (REPLY.stall(after_events=1, pings=0.03), StreamTimeoutError, {"idle_timeout": 1.0}),
 }
 # What may not: the same a moment later, or for good.
-NEVER: dict[str, tuple[Reply, type[StreamError]]] = {
+NO_DEADLINE: dict[str, tuple[Reply, type[StreamError]]] = {
     **{
         kind: (REPLY.error(kind, after_events=1), StreamAPIError)
         for kind in ("invalid_request_error", "authentication_error", "permission_error", "unheard_of_error")
@@ -123,10 +123,10 @@ def test_before_content(mode: str, name: str) -> None:
     print(f"{cases} cases")
 
 
-@pytest.mark.parametrize("name", NEVER)
+@pytest.mark.parametrize("name", NO_DEADLINE)
 def test_never(mode: str, name: str) -> None:
     """After content, and what would fail again: raised at once, with all that came."""
-    reply, kind = NEVER[name]
+    reply, kind = NO_DEADLINE[name]
     with serve(reply, REPLY) as server:
         stream, log, given = run(mode, lambda: read(mode, server, retries=5))
         assert len(server.requests) == stream.result.attempts == 1
@@ -319,7 +319,7 @@ def test_each_failed_reply_gives_its_connection_back(mode: str) -> None:
     with serve(*[REPLY.error("overloaded_error", after_events=1)] * 3, REPLY) as server:
         stream, _, _ = run(mode, lambda: read(mode, server, retries=3))
         assert (len(server.requests), stream.text) == (4, TEXT)
-        assert server.connections <= 4
+        assert server.connection_count <= 4
     print("1 case")
 
 

@@ -260,4 +260,4 @@ def test_a_body_that_ends_late_gives_its_connection_back() -> None:
         client = sdk_client(server)
         for _ in range(3):
             assert streamkit.collect(client, **PARAMS).text == "Hello"
-        assert server.connections == 1
+        assert server.connection_count == 1

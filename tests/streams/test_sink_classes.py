@@ -20,7 +20,7 @@ from streamkit import (
     collect,
     stream_text,
 )
-from streamkit._core.dispatch import SinkSet
+from streamkit._core.dispatch import SinkDispatcher
 from streamkit.testing import Reply, check_sink, serve
 from tests.support.clients import PARAMS, sdk_client
 from tests.support.events import (
@@ -181,7 +181,7 @@ def test_one_callback_alone(name: str) -> None:
 
 
 def test_a_callback_that_is_no_function() -> None:
-    with pytest.raises(TypeError, match="no function: 5"):
+    with pytest.raises(TypeError, match="expected a function as a callback, got 5"):
         CallbackSink(on_text=5)  # type: ignore[arg-type]
 
 
@@ -243,7 +243,7 @@ def test_buffer_is_read_from_another_thread_while_it_fills() -> None:
 
 
 def metered(**fields: Any) -> dict[str, int]:
-    names = ("streams", "not_final", "input_tokens", "output_tokens")
+    names = ("streams", "not_final_streams", "input_tokens", "output_tokens")
     names += ("cache_creation_input_tokens", "cache_read_input_tokens")
     return {**dict.fromkeys(names, 0), **fields}
 
@@ -259,9 +259,9 @@ def test_meter_sums_in_total_and_by_model() -> None:
     assert vars(meter.by_model["m1"]) == metered(
         streams=2, input_tokens=10, output_tokens=8, cache_read_input_tokens=4, cache_creation_input_tokens=2
     )
-    assert vars(meter.by_model["m2"]) == metered(streams=1, not_final=1, input_tokens=7, output_tokens=1)
+    assert vars(meter.by_model["m2"]) == metered(streams=1, not_final_streams=1, input_tokens=7, output_tokens=1)
     total = meter.total
-    assert (total.streams, total.not_final, total.input_tokens, total.output_tokens) == (3, 1, 17, 9)
+    assert (total.streams, total.not_final_streams, total.input_tokens, total.output_tokens) == (3, 1, 17, 9)
     assert sorted(meter.by_model) == ["m1", "m2"]
     assert repr(meter).startswith(f"UsageMeter(total=ModelUsage(streams={total.streams}, ")
     assert "input_tokens=17" in repr(meter)
@@ -279,7 +279,7 @@ def test_meter_counts_the_tokens_of_failed_attempts_and_the_stream_once() -> Non
         begun = replies[0] is busy
         assert vars(meter.total) == metered(
             streams=1,
-            not_final=not_final,
+            not_final_streams=not_final,
             input_tokens=5 + 10 * begun,
             output_tokens=7 + 1 * begun,
             cache_read_input_tokens=4 * begun,
@@ -296,7 +296,7 @@ def test_meter_counts_deltas_where_the_api_had_not_counted() -> None:
 def test_meter_counts_a_stream_that_never_named_its_model_and_null_counts() -> None:
     meter = UsageMeter()
     result_of(Reply.events(), sinks=meter)
-    assert vars(meter.by_model["unknown"]) == metered(streams=1, not_final=1)
+    assert vars(meter.by_model["unknown"]) == metered(streams=1, not_final_streams=1)
     result_of(Reply.events(message_start(usage={"input_tokens": 2, "cache_read_input_tokens": None})), sinks=meter)
     assert meter.total.input_tokens == 2
 
@@ -325,7 +325,7 @@ def test_meter_counts_from_many_threads_at_once() -> None:
     assert vars(meter.total) == vars(meter.by_model["m"]) == expected
 
 
-# SinkSet
+# SinkDispatcher
 
 
 class Plain(Sink):
@@ -338,11 +338,11 @@ class AsyncPlain(AsyncSink):
 
 
 def test_what_nobody_listens_to_costs_nothing() -> None:
-    one = SinkSet([Plain(), BufferSink(), CallbackSink(on_event=print)], is_async=False)
+    one = SinkDispatcher([Plain(), BufferSink(), CallbackSink(on_event=print)], is_async=False)
     assert (len(one.text), len(one.thinking), len(one.event)) == (1, 0, 1)
-    two = SinkSet([AsyncPlain(), Log()], is_async=True)
+    two = SinkDispatcher([AsyncPlain(), Log()], is_async=True)
     assert (len(two.text), len(two.thinking), len(two.event)) == (2, 1, 1)
-    assert not SinkSet(None, is_async=False).text
+    assert not SinkDispatcher(None, is_async=False).text
 
 
 def test_a_method_that_an_instance_overrides_is_heard() -> None:
@@ -355,14 +355,14 @@ def test_a_method_that_an_instance_overrides_is_heard() -> None:
 @pytest.mark.parametrize(
     ("sinks", "said"),
     [
-        (5, "takes a sink"),
-        ("stdout", "no sink|takes a sink"),
-        (b"x", "no sink|takes a sink"),
-        ([None], "no sink"),
-        (["x"], "no sink"),
-        (lambda: 5, "no sink"),
-        (io.StringIO(), "no sink|takes a sink"),
-        (dict, "no sink"),
+        (5, "several of them for sinks="),
+        ("stdout", "several of them for sinks="),
+        (b"x", "several of them for sinks="),
+        ([None], "expected a sink, got"),
+        (["x"], "expected a sink, got"),
+        (lambda: 5, "expected a sink, got"),
+        (io.StringIO(), "several of them for sinks="),
+        (dict, "expected a sink, got"),
         (AsyncPlain(), "AsyncPlain is an AsyncSink and this stream is sync"),
         ([BufferSink, AsyncPlain], "this stream is sync"),
     ],

@@ -194,7 +194,7 @@ async def test_a_meter_counts_each_stream_once(harness: Harness) -> None:
         await harness.collect(client, sinks=meter, on_error="return")
         with pytest.raises(anthropic.BadRequestError):
             await harness.collect(client, sinks=meter)
-    assert (meter.total.streams, meter.total.not_final, meter.total.output_tokens) == (3, 2, 4)
+    assert (meter.total.streams, meter.total.not_final_streams, meter.total.output_tokens) == (3, 2, 4)
 
 
 @pytest.mark.parametrize("separator", ["\n\n", "", "|"])

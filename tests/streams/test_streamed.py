@@ -76,7 +76,7 @@ async def test_streamed_around_what_gives_no_stream(harness: Harness) -> None:
         return "no stream"
 
     sink = BufferSink()
-    with pytest.raises(TypeError, match="the call returned str, no stream"):
+    with pytest.raises(TypeError, match="expected a stream from the call, got str"):
         await harness.call(streamkit.streamed(create_async if harness.is_async else create, sinks=sink), **PARAMS)
     assert sink.result is not None
     assert sink.result.status == "failed"
@@ -118,9 +118,9 @@ async def test_streamed_looks_like_what_it_wraps(harness: Harness) -> None:
         assert wrapped.__name__ == "create"
         assert inspect.signature(wrapped) == inspect.signature(create)
         assert inspect.iscoroutinefunction(wrapped) == harness.is_async
-        with pytest.raises(TypeError, match="wraps a function"):
+        with pytest.raises(TypeError, match="expected a function such as"):
             streamkit.streamed("create")  # type: ignore[type-var]
-        with pytest.raises(TypeError, match="model: no option of streamed"):
+        with pytest.raises(TypeError, match="expected options, got model"):
             streamkit.streamed(create, model="x")
         with pytest.raises(TypeError):
             await harness.call(wrapped, **PARAMS, nonsense=1)

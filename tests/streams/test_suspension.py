@@ -120,10 +120,10 @@ def test_data_that_keeps_coming_does_not_keep_the_total_time_from_ending() -> No
     """Where all that is read is there already, the loop gets no turn to look at its timers."""
 
     async def events() -> Any:
-        from streamkit._sdk.models import event_maker
+        from streamkit._sdk.models import event_factory
         from tests.support.events import block_start, message_start, text_delta
 
-        make = event_maker(False)
+        make = event_factory(False)
         yield make(message_start())
         yield make(block_start())
         while True:

@@ -102,4 +102,4 @@ async def test_clocks_that_do_not_run_out_change_nothing(harness: Harness) -> No
         client = harness.client(server)
         for _ in range(3):
             assert (await harness.collect(client, idle_timeout=30, total_timeout=60.5)).text == TEXT
-        assert server.connections == 1
+        assert server.connection_count == 1

@@ -10,8 +10,8 @@ from anthropic.types import RawMessageStreamEvent
 from anthropic.types.beta import BetaRawMessageStreamEvent
 
 from streamkit import StreamError, StreamResult
-from streamkit._core.message import MessageBuilder, text_delta
-from streamkit._core.sse import EventDecoder, WireError
+from streamkit._core.message import MessageBuilder, text_delta_event
+from streamkit._core.sse import ProtocolViolation, SSEDecoder
 from streamkit._io.sync_stream import TextStream
 from streamkit._options import Options
 from streamkit._sdk.sources import Source
@@ -19,22 +19,22 @@ from streamkit._sdk.sources import Source
 Events = list[dict[str, Any]]
 
 
-def ready(decoder: EventDecoder) -> Iterator[dict[str, Any]]:
+def ready(decoder: SSEDecoder) -> Iterator[dict[str, Any]]:
     """What arrived whole so far."""
-    while decoder.waiting:
-        event = decoder.parse(decoder.waiting.popleft())
+    while decoder.frames:
+        event = decoder.parse(decoder.frames.popleft())
         if event is not None:
             yield event
 
 
 def decode(chunks: Iterable[bytes]) -> tuple[Events, str | None]:
     """All events of a body that ended cleanly, and what was wrong with it."""
-    decoder, events = EventDecoder(), Events()
+    decoder, events = SSEDecoder(), Events()
     try:
         for chunk in chunks:
-            said = decoder.text_of(chunk)
+            said = decoder.matcher.match(chunk)
             if said is not None:
-                events.append(text_delta(decoder.index, said))
+                events.append(text_delta_event(decoder.matcher.index, said))
                 continue
             decoder.feed(chunk)
             for event in ready(decoder):
@@ -42,7 +42,7 @@ def decode(chunks: Iterable[bytes]) -> tuple[Events, str | None]:
         decoder.end()
         for event in ready(decoder):
             events.append(event)
-    except WireError as error:
+    except ProtocolViolation as error:
         return events, str(error)
     return events, None
 
@@ -70,7 +70,7 @@ class Body:
 def play(*chunks: bytes, breaks: bool = False, beta: bool = False) -> tuple[list[str], StreamResult[Any, Any]]:
     """The text that is yielded, and the result."""
     body, given = Body(*chunks, breaks=breaks, beta=beta), []
-    stream = TextStream(Source(lambda _: lambda: body, is_async=False, retries=0), Options())  # type: ignore[var-annotated]
+    stream = TextStream(Source(lambda _: lambda: body, is_async=False, max_retries=0), Options())  # type: ignore[var-annotated]
     failure: StreamError | None = None
     try:
         with stream:

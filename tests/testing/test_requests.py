@@ -167,7 +167,7 @@ def test_chunked_bodies_are_read(server: Server) -> None:
             response, body = read_answer(sock)
             assert (response.status, b"message_stop" in body) == (200, True)
     assert [request.body for request in server.requests] == [BODY, BODY]
-    assert server.connections == 1
+    assert server.connection_count == 1
 
 
 def test_odd_but_valid_requests_are_read(server: Server) -> None:

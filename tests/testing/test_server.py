@@ -24,7 +24,7 @@ def test_keep_alive() -> None:
         for _ in range(100):
             with client.messages.stream(**PARAMS) as stream:
                 assert stream.get_final_text() == "one two"
-        assert server.connections == 1
+        assert server.connection_count == 1
         assert len(server.requests) == 100
 
 
@@ -37,7 +37,7 @@ def test_keep_alive_async() -> None:
 
     with serve(Reply.text("one two"), repeat=True) as server:
         asyncio.run(main(server))
-        assert (server.connections, len(server.requests)) == (1, 20)
+        assert (server.connection_count, len(server.requests)) == (1, 20)
 
 
 def test_one_request_too_many(read: Read) -> None:
@@ -219,7 +219,7 @@ def test_without_stream_events_that_make_no_message_are_refused() -> None:
     odd = Reply.events({"type": "content_block_delta", "index": 3, "delta": {"type": "text_delta", "text": "a"}})
     with serve(odd, Reply.events({"type": "message_start"}), Reply.events({"type": "error"})) as server:
         for _ in range(3):
-            with pytest.raises(anthropic.BadRequestError, match="no whole message"):
+            with pytest.raises(anthropic.BadRequestError, match="expected the events of a complete message"):
                 server.client().messages.create(**PARAMS)
 
 

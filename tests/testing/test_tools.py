@@ -225,7 +225,7 @@ def subclass(base: type[Any], **methods: object) -> Any:
         (subclass(AsyncSink, finish=once), "Mine.finish must be `async def`"),
         (subclass(Sink, write=lambda self: None), "Mine.write must take one positional argument"),
         (subclass(Sink, finish=lambda self, result, more: None), "Mine.finish must take one positional argument"),
-        (subclass(Sink, thinking=None), "Mine.thinking is no method"),
+        (subclass(Sink, thinking=None), "Mine.thinking must be a method"),
         (subclass(object), "must be a subclass of Sink or of AsyncSink"),
         (type("Both", (Sink, AsyncSink), {}), "one of them"),
         (print, "NoneType must be a subclass"),

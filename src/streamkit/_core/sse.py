@@ -1,7 +1,7 @@
-"""From bytes to events: server-sent events, decoded without I/O.
+"""Bytes to event dicts: server-sent events, decoded without I/O.
 
-Bytes go in as they arrive, in chunks of any size; event dicts come out. How a body is chunked never changes what comes
-out. The framing is that of the WHATWG HTML standard, "Server-sent events", section "Interpreting an event stream".
+The chunks may have any size: how a body is chunked never changes what comes out. The framing is that of the WHATWG HTML
+standard, section "Server-sent events", "Interpreting an event stream".
 """
 
 from __future__ import annotations
@@ -9,109 +9,79 @@ from __future__ import annotations
 import json
 from collections import deque
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeAlias
 
 from jiter import from_json
 
-from streamkit.errors import dig
+from streamkit.errors import get_nested
+
+from .text_delta import TextDeltaMatcher
 
 MAX_EVENT_BYTES = 15 * 2**20
-"""The largest event that is accepted, in bytes. A body without line ends must not fill the memory."""
+"""The largest event that is accepted, in bytes: a body without line ends must not fill the memory."""
+
+JSONObject: TypeAlias = dict[str, Any]
 
 _E = b"e"[0]
 _FIELDS = (b":", b"event:", b"data:", b"id:", b"retry:")
-# What may follow the text of a text delta: the API pads some with spaces.
-_ENDS = frozenset(b"}" + b" " * spaces + b"}\n\n" for spaces in range(64))
-_USUAL_END = b'"}}\n\n'
 _BOM = b"\xef\xbb\xbf"
 
 
-class WireError(Exception):
-    """The peer sent what is no stream of Messages events."""
+class ProtocolViolation(Exception):  # noqa: N818 - internal; users see `StreamProtocolError`
+    """The server sent something other than a stream of Messages events."""
 
 
-class EventDecoder:
-    """Bytes in, events out.
+class SSEDecoder:
+    """Splits a body into frames and parses frames into event dicts.
 
-    `feed` takes a chunk of the body, and `end` says that the body ended cleanly. `waiting` holds what arrived whole, in
-    its order; `parse` makes an event of each. `text_of` is a shorter way for most chunks.
+    `feed` takes a chunk of the body, `end` its clean end. Complete frames wait in `frames`, in order; `parse` turns one
+    into an event. `matcher` is the shortcut for chunks that are one text delta; use it only while `frames` is empty.
     """
 
-    __slots__ = ("_after_cr", "_buffer", "_head", "_scanned", "_started", "foreign", "index", "unstreamed", "waiting")
-
     def __init__(self) -> None:
-        self.waiting: deque[bytes] = deque()
-        self._buffer = bytearray()  # the start of an event whose end has not arrived
-        self._scanned = 0  # how much of the buffer is known to hold no end of an event
-        self._after_cr = False  # the last chunk ended in CR: an LF that follows belongs to it
-        self._started = False
-        self._head = b"none yet"  # how the last text delta began, up to the quote before its text
-        self.index = 0
-        self.foreign = b""
-        """The first frame that is not an event; of interest when there is no event at all."""
+        self.frames: deque[bytes] = deque()
+        self.matcher = TextDeltaMatcher(MAX_EVENT_BYTES)
+        self._buffer = bytearray()  # the start of a frame that is incomplete
+        self._search_from = 0  # the buffer up to here holds no end of a frame
+        self._pending_lf = False  # the last chunk ended in CR: an LF that follows belongs to the same line end
+        self._bom_checked = False
+        self.non_sse_prefix = b""
+        """The first frame that is not an event: tells what a body without any event is."""
         self.unstreamed = False
-        """The body was one whole message as JSON, which `end` took apart into events."""
-
-    def text_of(self, chunk: bytes) -> str | None:
-        """The text of a chunk that is just one text delta, and like one before but for the text; else `None`.
-
-        For use when nothing waits. The delta is for the block at `index`. Any other chunk has to be fed.
-        """
-        if not chunk.startswith(self._head) or self._buffer or self._after_cr:
-            return None
-        if chunk.endswith(_USUAL_END):
-            end = len(chunk) - len(_USUAL_END) + 1
-        else:
-            end = chunk.rfind(b'"') + 1
-            if chunk[end:] not in _ENDS:
-                return None
-        if len(chunk) > MAX_EVENT_BYTES:
-            return None
-        try:
-            # Between the head and the end, and two quotes: if that is a string, the event is as good as the one before.
-            return from_json(chunk[len(self._head) - 1 : end])  # type: ignore[no-any-return]
-        except ValueError:
-            return None
-
-    def _remember(self, frame: bytes, event: dict[str, Any]) -> None:
-        """Remember how the text delta of a frame begins, if its text comes last and there is nothing else in it."""
-        delta = event.get("delta")
-        if type(delta) is not dict or delta.keys() != {"type", "text"} or event.keys() != {"type", "index", "delta"}:
-            return
-        key = b'"text":"' if b'"text":"' in frame else b'"text": "'
-        head, _, rest = frame.partition(key)
-        end = rest.rfind(b'"') + 1
-        with suppress(ValueError):
-            if rest[end:] + b"\n\n" in _ENDS and from_json(b'"' + rest[:end]) == delta["text"]:
-                self.index, self._head = event["index"], head + key
+        """True if the body was one whole message as JSON, which `end` turned into events."""
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next chunk of the body. Raises `WireError` when an event grows beyond `MAX_EVENT_BYTES`."""
-        if not self._started:
-            chunk = self._start(chunk)
-        if self._after_cr or b"\r" in chunk:
-            chunk = self._unify_line_ends(chunk)
+        """Take the next chunk of the body. Raises `ProtocolViolation` if an event grows beyond `MAX_EVENT_BYTES`."""
+        if not self._bom_checked:
+            chunk = self._strip_bom(chunk)
+        if self._pending_lf or b"\r" in chunk:
+            chunk = self._normalize_newlines(chunk)
+        if self._buffer or not chunk.endswith(b"\n\n"):
+            self._feed_incomplete(chunk)
+        else:
+            self.frames.extend(chunk[:-2].split(b"\n\n"))
+        self.matcher.between_frames = not self._buffer and not self._pending_lf
+
+    def _feed_incomplete(self, chunk: bytes) -> None:
         if not self._buffer:
-            if chunk.endswith(b"\n\n"):  # whole events
-                self.waiting.extend(chunk[:-2].split(b"\n\n"))
-                return
-            self._scanned = 0
+            self._search_from = 0
         self._buffer += chunk
-        # The separator may have begun with the last byte of what was there before.
-        if self._buffer.find(b"\n\n", max(self._scanned - 1, 0)) < 0:
-            self._scanned = len(self._buffer)
-            if self._scanned > MAX_EVENT_BYTES:
-                raise _too_large()
+        # The separator may have begun with the last byte of the chunk before.
+        if self._buffer.find(b"\n\n", max(self._search_from - 1, 0)) < 0:
+            self._search_from = len(self._buffer)
+            if self._search_from > MAX_EVENT_BYTES:
+                raise _too_large_error()
             return
         *frames, rest = bytes(self._buffer).split(b"\n\n")
         self._buffer = bytearray(rest)
-        self._scanned = len(rest)
-        self.waiting.extend(frames)
+        self._search_from = len(rest)
+        self.frames.extend(frames)
 
     def end(self) -> None:
-        """The body ended cleanly. A last event without its blank line counts if its data is whole JSON.
+        """Take note that the body ended cleanly.
 
-        So does a body that is one JSON object, of a server that does not stream: a message or an error.
+        A last event without its blank line counts if its data is complete JSON. So does a body that is one JSON object
+        (a message or an error) from a server that does not stream.
         """
         if self._buffer:
             rest = bytes(self._buffer)
@@ -120,84 +90,83 @@ class EventDecoder:
             try:
                 parse_json(data)
             except ValueError:
-                self._note_head(rest)
+                self._note_non_sse(rest)
             else:
-                self.waiting.append(rest)
-        if self.foreign.startswith(b"{"):
+                self.frames.append(rest)
+        if self.non_sse_prefix.startswith(b"{"):
             with suppress(ValueError):
-                self._take_whole(parse_json(self.foreign))
+                self._take_unstreamed(parse_json(self.non_sse_prefix))
 
-    def _take_whole(self, value: dict[str, Any]) -> None:
-        data = self.foreign.replace(b"\n", b" ")  # in JSON, a line end stands between two values
+    def _take_unstreamed(self, value: JSONObject) -> None:
+        data = self.non_sse_prefix.replace(b"\n", b" ")  # JSON has line ends only between two values
         if value.get("type") == "error":
-            self.waiting.append(b"data: " + data)
+            self.frames.append(b"data: " + data)
         elif value.get("type") == "message":
             self.unstreamed = True
-            tokens: Any = dig(value, "usage", "output_tokens")
+            tokens: Any = get_nested(value, "usage", "output_tokens")
             count = b'{"output_tokens": %d}' % tokens if isinstance(tokens, int) else b"{}"
-            self.waiting.append(b'data: {"type": "message_start", "message": ' + data + b"}")
-            # What it leaves out keeps its value from the start; with it the reason and the count are final.
-            self.waiting.append(b'data: {"type": "message_delta", "delta": {}, "usage": ' + count + b"}")
+            self.frames.append(b'data: {"type": "message_start", "message": ' + data + b"}")
+            # Marks stop reason and usage as final. What this event leaves out keeps its value from the start.
+            self.frames.append(b'data: {"type": "message_delta", "delta": {}, "usage": ' + count + b"}")
 
-    def parse(self, frame: bytes) -> dict[str, Any] | None:
-        """The event of a frame, a dict with a `type`; `None` for a frame without data.
+    def parse(self, frame: bytes) -> JSONObject | None:
+        """Parse a frame into an event, a dict with a `type`; return `None` for a frame without data.
 
-        Raises `WireError` for data that is no JSON object, and for an event that came in one chunk and is too large.
+        Raises `ProtocolViolation` if the data is not a JSON object, or if the event came in one chunk and is too large.
         """
-        if len(frame) >= MAX_EVENT_BYTES:  # a line end is what made `feed` refuse it in smaller chunks
-            raise _too_large()
+        if len(frame) >= MAX_EVENT_BYTES:  # in smaller chunks, `feed` counts the line end, too
+            raise _too_large_error()
         # The usual frame is an `event:` line and a `data:` line, and the data says all that is needed.
         start = frame.find(b"\ndata: ")
         usual = start > 0 and frame[0] == _E and frame.count(b"\n") == 1
         data = frame[start + 7 :] if usual else _fields(frame)[0]
         if not data:
-            self._note_head(frame)
+            self._note_non_sse(frame)
             return None
         try:
-            event: dict[str, Any] = from_json(data)
+            event: JSONObject = from_json(data)
         except ValueError:
-            event = _parse_or_explain(data, _fields(frame)[1])
+            event = _parse_or_raise(data, _fields(frame)[1])
         if type(event) is not dict:
-            raise WireError(f"an event is no JSON object: {_excerpt(data)}")
+            raise ProtocolViolation(f"an event is not a JSON object: {_excerpt(data)}")
         if type(event.get("type")) is not str:
             if "type" in event:
-                raise WireError(f"the type of an event is no text: {_excerpt(data)}")
+                raise ProtocolViolation(f"the type of an event is not a string: {_excerpt(data)}")
             event["type"] = _fields(frame)[1].decode("utf-8", "replace")
-        elif event["type"] == "content_block_delta" and not frame.startswith(self._head):
-            self._remember(frame, event)
+        elif event["type"] == "content_block_delta":
+            self.matcher.learn(frame, event)
         return event
 
-    def _start(self, chunk: bytes) -> bytes:
-        """Drop the byte-order mark that may open the body, also when it arrives in parts."""
+    def _strip_bom(self, chunk: bytes) -> bytes:
+        """Remove a byte-order mark at the start of the body, also one that arrives in parts."""
         chunk = bytes(self._buffer) + chunk
         self._buffer = bytearray()
         if len(chunk) < len(_BOM) and _BOM.startswith(chunk):
             self._buffer += chunk
             return b""
-        self._started = True
+        self._bom_checked = True
         return chunk.removeprefix(_BOM)
 
-    def _unify_line_ends(self, chunk: bytes) -> bytes:
-        if self._after_cr and chunk:
-            self._after_cr = False
+    def _normalize_newlines(self, chunk: bytes) -> bytes:
+        if self._pending_lf and chunk:
+            self._pending_lf = False
             if chunk.startswith(b"\n"):
                 chunk = chunk[1:]
         if chunk.endswith(b"\r"):
-            self._after_cr = True
+            self._pending_lf = True
         return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
-    def _note_head(self, frame: bytes) -> None:
-        """Remember the start of what is no event, for the error message of a body without any."""
+    def _note_non_sse(self, frame: bytes) -> None:
         line = frame.lstrip(b"\n").partition(b"\n")[0]
         # A body may also be cut inside the name of a field.
         if line and not any(line.startswith(field) or field.startswith(line) for field in _FIELDS):
-            self.foreign = self.foreign or frame.strip()
+            self.non_sse_prefix = self.non_sse_prefix or frame.strip()
 
 
 def parse_json(data: bytes | str) -> Any:
-    """Parse JSON: with `jiter`, and what that refuses (lone surrogates, deep nesting) with `json`.
+    """Parse JSON with `jiter`, and with `json` what `jiter` refuses: lone surrogates and deep nesting.
 
-    Raises `ValueError` when both refuse it.
+    Raises `ValueError` if both refuse it.
     """
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     try:
@@ -209,24 +178,24 @@ def parse_json(data: bytes | str) -> Any:
             raise ValueError("nested too deeply") from None
 
 
-def _too_large() -> WireError:
-    return WireError(f"an event is larger than {MAX_EVENT_BYTES} bytes")
+def _too_large_error() -> ProtocolViolation:
+    return ProtocolViolation(f"an event is larger than {MAX_EVENT_BYTES} bytes")
 
 
-def _parse_or_explain(data: bytes, name: bytes) -> Any:
+def _parse_or_raise(data: bytes, name: bytes) -> Any:
     try:
         return parse_json(data)
     except UnicodeDecodeError as error:
-        raise WireError(f"an event is not UTF-8: {error}") from error
+        raise ProtocolViolation(f"an event is not UTF-8: {error}") from error
     except ValueError as error:
-        if name == b"error":  # a proxy that speaks of its own failure in plain words
+        if name == b"error":  # a proxy that reports its own failure as plain text
             message = data.decode("utf-8", "replace")
             return {"type": "error", "error": {"type": "api_error", "message": message}}
-        raise WireError(f"an event is no JSON ({error}): {_excerpt(data)}") from error
+        raise ProtocolViolation(f"an event is not JSON ({error}): {_excerpt(data)}") from error
 
 
 def _fields(frame: bytes) -> tuple[bytes, bytes]:
-    """The data and the event name of a frame of any form, by the rules of the standard."""
+    """Return the data and the event name of any frame, by the rules of the standard."""
     data: list[bytes] = []
     name = b""
     for line in frame.split(b"\n"):

@@ -4,52 +4,55 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from time import monotonic
 from typing import Any
 
 import anyio
 
-from .interrupt import LATE, NEVER, Reason, Waker, end_span
+from streamkit._core.state import Reason
+from streamkit._core.timing import NO_DEADLINE
+
+from .interrupt import LATE, Interrupter, close_span
 
 ENDED = object()  # not `None`, which a broken server may send as an event
 _COUNTS_CANCELLATIONS = sys.version_info >= (3, 11)
 
 
 class AsyncioWait:
-    """The waits of a reader on asyncio. What ends one is a `cancel` of its task, which is taken back afterwards."""
+    """The waits of a reader on asyncio. A wait is ended by cancelling its task; the cancellation is taken back then."""
 
-    __slots__ = ("_cancelling", "_due", "_loop", "_sent", "_task", "_timer", "_waker", "response")
+    __slots__ = ("_cancel_sent", "_cancelling", "_due", "_interrupter", "_loop", "_task", "_timer", "response")
 
-    def __init__(self, waker: Waker) -> None:
-        self._waker = waker
+    def __init__(self, interrupter: Interrupter) -> None:
+        self._interrupter = interrupter
         self._loop = asyncio.get_running_loop()
-        self._task: Any = None  # that of the reader, while it waits; its counter of cancellations is new in 3.11
-        self._cancelling = 0  # how often others had asked to cancel it when the wait began
-        self._sent = False  # ours is on its way
+        self._task: Any = None  # of the reader, while it waits
+        self._cancelling = 0  # how often others had asked to cancel the task when the wait began
+        self._cancel_sent = False
         self._timer: asyncio.TimerHandle | None = None
-        self._due = NEVER
+        self._due = NO_DEADLINE
         self.response: Any = None
 
     def end(self, reason: Reason) -> None:
         """End the current wait, from any thread."""
-        end_span(self.response, reason)
+        close_span(self.response, reason)
         with suppress(RuntimeError):  # the loop is closed, and nobody waits
             self._loop.call_soon_threadsafe(self._cancel)
 
     def _cancel(self) -> None:
-        # The reason may have been forgiven since, for another attempt.
-        if self._task is None or self._waker.reason is None or self._sent:
+        # An idle timeout may have been taken back meanwhile, for another attempt.
+        if self._task is None or self._interrupter.reason is None or self._cancel_sent:
             return
-        # A second cancellation would cut off what the HTTP library does about the first one.
+        # A second cancellation would cut off the HTTP library's reaction to the first one.
         if not _COUNTS_CANCELLATIONS or self._task.cancelling() <= self._cancelling:
-            self._sent = True
+            self._cancel_sent = True
             self._task.cancel()
 
     async def run(self, function: Callable[[], Awaitable[Any]]) -> Any:
-        """Await a function and return its value; `ENDED` where the waker has a reason to wait no longer."""
-        if self._waker.reason is not None:
+        """Await a function and return its value; `ENDED` if the interrupter ends the wait."""
+        if self._interrupter.reason is not None:
             return ENDED
         task: Any = asyncio.current_task()
         self._task = task
@@ -63,70 +66,70 @@ class AsyncioWait:
                 raise
         finally:
             self._task = None
-            if self._sent:  # what was awaited has swallowed it
+            if self._cancel_sent:  # the awaited function has swallowed the cancellation
                 self._absorb(task)  # pragma: no cover - run by tests, but CPython 3.11 traces no line after a throw
         return value
 
     def _absorb(self, task: Any) -> bool:
-        """Take our `cancel` back. Returns `False` where there was none, or where others cancelled the task too."""
-        if not self._sent:
+        """Take our cancellation back. Returns `False` if there was none, or if others cancelled the task, too."""
+        if not self._cancel_sent:
             return False
-        self._sent = False
-        # Before 3.11 asyncio does not count: a second cancellation in the same moment is taken for ours.
+        self._cancel_sent = False
+        # Before 3.11, asyncio does not count: a cancellation by others in the same moment is taken for ours.
         return not _COUNTS_CANCELLATIONS or task.uncancel() <= self._cancelling
 
     def watch(self) -> None:
-        """See to it that the deadlines are looked at in time."""
-        deadline = min(self._waker.idle_at, self._waker.total_at)
+        """Check the deadlines in time."""
+        deadline = self._interrupter.next_deadline
         if deadline < self._due:
             if self._timer is not None:
                 self._timer.cancel()
             self._due = deadline
-            self._timer = self._loop.call_later(max(deadline - monotonic(), 0), self._look)
+            self._timer = self._loop.call_later(max(deadline - monotonic(), 0), self._check_deadlines)
 
-    def _look(self) -> None:
+    def _check_deadlines(self) -> None:
         now = monotonic()
         late = now - self._due > LATE
-        self._timer, self._due = None, NEVER
-        if not self._waker.over and self._waker.reason is None:
-            self._waker.look(now, late=late)
+        self._timer, self._due = None, NO_DEADLINE
+        if not self._interrupter.disarmed and self._interrupter.reason is None:
+            self._interrupter.check_deadlines(now, late=late)
             self.watch()
 
     def close(self) -> None:
-        """Stop looking at the deadlines."""
+        """Stop checking the deadlines."""
         if self._timer is not None:
             self._timer.cancel()
-            self._timer, self._due = None, NEVER
+            self._timer, self._due = None, NO_DEADLINE
 
 
 class TrioWait:
     """The waits of a reader on trio, each within a cancel scope."""
 
-    __slots__ = ("_scope", "_token", "_waker", "response")
+    __slots__ = ("_interrupter", "_scope", "_token", "response")
 
-    def __init__(self, waker: Waker) -> None:
+    def __init__(self, interrupter: Interrupter) -> None:
         import trio  # noqa: PLC0415 - it is there: its loop is running
 
-        self._waker = waker
+        self._interrupter = interrupter
         self.response: Any = None
         self._token = trio.lowlevel.current_trio_token()
         self._scope: anyio.CancelScope | None = None
 
     def end(self, reason: Reason) -> None:
         """End the current wait, from any thread."""
-        end_span(self.response, reason)
+        close_span(self.response, reason)
         with suppress(RuntimeError):  # the loop has ended, and nobody waits
             self._token.run_sync_soon(self._cancel)
 
     def _cancel(self) -> None:
-        if self._scope is not None and self._waker.reason is not None:
+        if self._scope is not None and self._interrupter.reason is not None:
             self._scope.cancel()
 
     async def run(self, function: Callable[[], Awaitable[Any]]) -> Any:
-        """Await a function and return its value; `ENDED` where the waker has a reason to wait no longer."""
-        if self._waker.reason is not None:
+        """Await a function and return its value; `ENDED` if the interrupter ends the wait."""
+        if self._interrupter.reason is not None:
             return ENDED
-        deadline = min(self._waker.idle_at, self._waker.total_at)
+        deadline = self._interrupter.next_deadline
         with anyio.CancelScope(deadline=anyio.current_time() + deadline - monotonic()) as scope:
             self._scope = scope
             try:
@@ -134,22 +137,45 @@ class TrioWait:
             finally:
                 self._scope = None
                 if (now := monotonic()) >= deadline:  # the loop stood still, or the scope ends it
-                    self._waker.look(now, late=now - deadline > LATE)
-        # A deadline of the scope, where it was not `end`. By its own clock, which may differ from ours by a moment.
-        self._waker.wake("total" if self._waker.total_at <= self._waker.idle_at else "idle")
+                    self._interrupter.check_deadlines(now, late=now - deadline > LATE)
+        # The scope's deadline, if `end` was not called: the scope's clock may be slightly ahead of ours.
+        self._interrupter.interrupt(
+            "total" if self._interrupter.total_deadline <= self._interrupter.idle_deadline else "idle"
+        )
         return ENDED
 
     def watch(self) -> None:
-        """The scope of each wait has the deadlines."""
+        """Do nothing: the scope of each wait has the deadlines."""
 
     def close(self) -> None:
-        """Nothing outlives a wait."""
+        """Do nothing: nothing outlives a wait."""
+
+
+async def run_shielded(work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop | None) -> None:
+    """Await something to its end, also if this task is cancelled meanwhile; then raise the cancellation.
+
+    On asyncio (`loop`) in a task of its own, as no scope shields from asyncio's own `cancel`.
+    """
+    with anyio.CancelScope(shield=True):
+        if loop is None:
+            await work
+            return
+        cancelled: asyncio.CancelledError | None = None
+        task = loop.create_task(work)
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        task.result()
+        if cancelled is not None:
+            raise cancelled
 
 
 class LoopEnd:
-    """Has something awaited before the loop of asyncio ends, if it is not done by then.
+    """Makes asyncio's loop await a function before the loop ends.
 
-    As it shuts down, a loop calls `aclose` of what was announced to it as an async generator. It refers to that weakly.
+    A loop that shuts down calls `aclose` of each async generator it was told about. It holds them weakly.
     """
 
     def __init__(self, close: Callable[[], Awaitable[object]]) -> None:
@@ -159,8 +185,8 @@ class LoopEnd:
             firstiter(self)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 
     async def aclose(self) -> None:
-        """Do it now."""
-        # The loop closes the HTTP library's generators at the same time, and reports one that is being closed already.
+        """Await the function now."""
+        # The loop also closes the HTTP library's generators, and reports one that is being closed already.
         await asyncio.sleep(0)
         await self._close()
 
@@ -171,14 +197,14 @@ class Leftover:
     def __init__(self, layers: list[Any], answers: list[Awaitable[object]], loop: asyncio.AbstractEventLoop) -> None:
         self._layers, self._answers = layers, answers
         with suppress(RuntimeError):
-            if asyncio.get_running_loop() is loop:  # at once, as the loop may be about to end
+            if asyncio.get_running_loop() is loop:  # at once, because the loop may be about to end
                 self._schedule(loop)
                 return
         loop.call_soon_threadsafe(self._schedule, loop)
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
         task = loop.create_task(self._run())
-        _leftovers[task] = LoopEnd(self._run)  # a loop that is about to end cancels the task
+        _leftovers[task] = LoopEnd(self._run)  # awaits the rest if the ending loop cancels the task
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
@@ -188,12 +214,12 @@ class Leftover:
     async def _run(self) -> None:
         while self._layers:
             layer = self._layers[0]
-            with suppress(Exception):  # closing what is broken already
+            with suppress(Exception):  # closing a broken connection may fail
                 await (getattr(layer, "aclose", None) or layer.close)()
-            self._layers.pop(0)  # not before: a close that was cancelled is begun again
+            self._layers.pop(0)  # afterwards: a close that was cancelled is started again
         while self._answers:
             await self._answers.pop(0)
 
 
-# A loop refers to its tasks only weakly.
+# Holds the tasks, as a loop holds them only weakly.
 _leftovers: dict[asyncio.Task[None], LoopEnd] = {}

@@ -1,4 +1,4 @@
-"""The open streams of this process: what becomes of them at a fork, and at the end of the interpreter."""
+"""The open streams of this process: what happens to them at a fork, and when the interpreter ends."""
 
 from __future__ import annotations
 
@@ -6,42 +6,39 @@ import atexit
 import os
 import traceback
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from .base import BaseStream
-
-_open: weakref.WeakSet[BaseStream[Any, Any]] = weakref.WeakSet()
+_open: weakref.WeakSet[Any] = weakref.WeakSet()
 _inherited: list[object] = []
 
 
-def opened(stream: BaseStream[Any, Any]) -> None:
+def track(stream: object) -> None:
     """Remember a stream that is being opened. It may still be dropped."""
     _open.add(stream)
 
 
-def ended(stream: BaseStream[Any, Any]) -> None:
+def untrack(stream: object) -> None:
     """Forget a stream that has ended."""
     _open.discard(stream)
 
 
 def _end_all() -> None:  # pragma: no cover - in child processes, by the tests of the program's end
-    # While modules are whole and loops of other threads run: a stream in a global is dropped after that.
+    # Now, while modules are intact and loops of other threads run: Python drops globals later.
     for stream in list(_open):
         try:
-            stream._end_at_exit()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - one package
-        except Exception:  # noqa: BLE001 - of a sink: shown, as nobody can catch it, and no reason to leave out others
+            stream._end_at_exit()  # noqa: SLF001 - one package
+        except Exception:  # noqa: BLE001 - of a sink: printed, as nobody can catch it, and the other streams are ended
             traceback.print_exc()
 
 
-def _leave_to_parent() -> None:  # pragma: no cover - in child processes, by the tests of forks
+def _leave_all_to_parent() -> None:  # pragma: no cover - in child processes, by the tests of forks
     for stream in list(_open):
-        stream._inherit()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - one package
-        # Kept for good: what closes a connection of the parent's when it is collected must not be collected here.
+        stream._leave_to_parent()  # noqa: SLF001 - one package
+        # Kept for good: collecting it here would close the parent's connection.
         _inherited.append(stream)
     _open.clear()
 
 
 atexit.register(_end_all)
 if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no fork
-    os.register_at_fork(after_in_child=_leave_to_parent)
+    os.register_at_fork(after_in_child=_leave_all_to_parent)

@@ -9,19 +9,22 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any
 
-from .interrupt import Reason, Waker, wait
+from streamkit._core.state import Reason
+from streamkit._sdk.sources import IsAbandoned, Opener
+
+from .interrupt import Interrupter, wait
 
 
 class Request:
-    """One request of a stream. `streams` holds the SDK's stream once it is open, `error` what was raised instead.
+    """One request of a stream. `streams` holds the SDK's stream once it is open, `error` the exception if it is not.
 
-    Neither refers to our stream, so that one that is dropped while it waits can be collected.
+    It does not refer to our stream, so that a stream that is dropped during the request can be collected.
     """
 
     __slots__ = ("_lock", "_open", "_signals", "abandoned", "done", "error", "streams")
 
-    def __init__(self, prepare: Callable[[Callable[[], bool]], Callable[[], Any]]) -> None:
-        self._open = prepare(self._is_abandoned)
+    def __init__(self, opener: Callable[[IsAbandoned | None], Opener]) -> None:
+        self._open = opener(self._is_abandoned)
         self._lock = threading.RLock()  # reentrant: a signal handler may close the stream that this thread closes
         self._signals: SimpleQueue[None] = SimpleQueue()
         self.streams: list[Any] = []
@@ -32,6 +35,7 @@ class Request:
     def run(self) -> None:
         """Open the SDK's stream, and close it at once if the request was abandoned meanwhile."""
         try:
+            # In one step: an interrupt between opening and storing would lose the connection.
             self.streams.append(self._open())
         except BaseException as error:  # noqa: BLE001 - raised in the reader's thread
             self.error = error
@@ -41,29 +45,29 @@ class Request:
             self.error = None
             self.close()
 
-    def run_in_thread(self, waker: Waker) -> None:
-        """The same, in a thread; returns when it is done, or when the waker has a reason to wait no longer."""
-        waker.attach(self._end_wait)
+    def run_in_thread(self, interrupter: Interrupter) -> None:
+        """Do the same in a thread. Returns when it is done, or when the interrupter has a reason to wait no longer."""
+        interrupter.attach(self._end_wait)
         thread = threading.Thread(
             target=contextvars.copy_context().run, args=(self.run,), name="streamkit-request", daemon=True
         )
         try:
             thread.start()
-        except RuntimeError:  # the system, or an interpreter that is ending, has no thread to give
+        except RuntimeError:  # no more threads, or the interpreter is ending
             self.run()
-        while not self.done and waker.reason is None:
-            wait(self._signals, waker)
+        while not self.done and interrupter.reason is None:
+            wait(self._signals, interrupter)
 
     def abandon(self) -> None:
-        """Close the stream, now or as soon as it is open, and let the SDK send no more requests."""
+        """Close the stream, now or as soon as it is open, and keep the SDK from sending further requests."""
         self.abandoned = True
         self.close()
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the stream if it is open."""
         with self._lock:
             for stream in self.streams:
-                with suppress(Exception):  # closing what is broken already
+                with suppress(Exception):  # closing a broken connection may fail
                     stream.close()
             self.streams.clear()
 

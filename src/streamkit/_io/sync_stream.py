@@ -1,4 +1,4 @@
-"""The sync driver: opens, reads, hands over and closes. What all of it means is decided in `_state`."""
+"""The sync streams: they open, read, wait and close. `_core.state` decides what to do next."""
 
 from __future__ import annotations
 
@@ -13,27 +13,22 @@ from time import monotonic, sleep
 from types import TracebackType
 from typing import Any, Generic
 
-from anthropic.types import RawMessageStreamEvent
-from typing_extensions import Self, TypeVar
+from typing_extensions import Self
 
-from streamkit._core.dispatch import FINISHED
+from streamkit._core.state import BODY_ENDED, FAILED, MESSAGE_ENDED, NEW, OVER, RETRYING, STREAMING
+from streamkit._core.timing import NO_DEADLINE
 from streamkit._options import Options
-from streamkit._result import MessageT, OutputT, Status, StreamResult
-from streamkit._sdk.failures import pause_before_retry
-from streamkit._sdk.response import Reading
+from streamkit._result import EventT, ItemT, MessageT, OutputT, Status, StreamResult
 from streamkit._sdk.sources import Source
 
-from .base import AT_EXIT, DROPPED, READ_ON, TWO_READERS, BaseStream, thrown
+from .base import AT_EXIT_MESSAGE, DRAIN_SECONDS, DROPPED_MESSAGE, TWO_READERS_MESSAGE, BaseStream
 from .clock import watch
-from .interrupt import NEVER, end_read, no_longer_than, wait
-from .lifetime import ended, opened
+from .interrupt import bounded_read, interrupt_read, wait
+from .lifetime import track, untrack
 from .request import Request
 
-ItemT = TypeVar("ItemT")
-EventT = TypeVar("EventT", default=RawMessageStreamEvent)
 
-
-class SyncStream(
+class SyncStreamBase(
     BaseStream[MessageT, OutputT],
     Generator[ItemT, None, StreamResult[MessageT, OutputT]],
     Generic[ItemT, MessageT, OutputT],
@@ -52,93 +47,93 @@ class SyncStream(
         # A swap and not a lock: no interrupt can come between the swap and the `try`, and leave it taken.
         busy, self._reading = self._reading, True
         if busy:
-            raise RuntimeError(TWO_READERS)
+            raise RuntimeError(TWO_READERS_MESSAGE)
         try:
-            if self._state.over:
-                self._refuse_reading()
-            elif self._state.waker.cancelled:
-                self._end_early(None)
-            elif self._state.reading is None:
-                self._connect()
-                while self._state.failure is not None and not self._state.waker.cancelled:
-                    if not self._state.retrying:
-                        raise self._state.failure
-                    self._reopen()
-                if self._state.waker.cancelled:  # while the headers were waited for
-                    self._end_early(None)
+            state = self._state
+            if state.phase is OVER:
+                self._check_readable()
+            elif state.phase is NEW:
+                while (state.cancelled or state.phase is not STREAMING) and self._advance():
+                    pass
         except BaseException as error:
             try:
-                self._abandon(error)
-            except BaseException:  # a second interrupt: go on where the first one was left
-                self._abandon(error)
+                self._fail_with(error)
+            except BaseException:  # a second interrupt: resume where the first one came
+                self._fail_with(error)
                 raise
             raise
         finally:
             self._reading = False
-            if self._closed:  # by a signal handler or another thread, which left that to the reader
-                self._leave(None)
+            if self._closed:  # by a signal handler or another thread, which left the closing to the reader
+                self._close_from_outside(None)
         return self
 
-    # Not `Self`: type checkers give `yield from` its value only where this says `Generator`.
+    # Not `Self`: type checkers give `yield from` its value only if this says `Generator`.
     def __iter__(self) -> Generator[ItemT, None, StreamResult[MessageT, OutputT]]:
         return self
 
     def __next__(self) -> ItemT:
         busy, self._reading = self._reading, True  # as in `open`
         if busy:
-            raise RuntimeError(TWO_READERS)
+            raise RuntimeError(TWO_READERS_MESSAGE)
         try:
             state = self._state
-            item = state.pull() if state.waiting or state.ready else None
+            item = state.next_item() if state.frames or state.released_items else None
             while item is None:
-                if state.halted:
-                    if not self._settle():
+                if state.phase is not STREAMING or state.cancelled:
+                    if not self._advance():
                         break
-                    item = state.pull()
+                    item = state.next_item()
                     continue
-                if self._timed:
-                    if state.waker.reason is not None:  # where the socket could not be shut down
-                        item = state.broke(None, monotonic())
+                interrupter = self._interrupter
+                if self._has_deadlines:
+                    if interrupter.reason is not None:  # and the socket could not be shut down
+                        state.interrupted(interrupter.reason)
+                        item = state.next_item()
                         continue
-                    state.waker.idle_at = state.idle_deadline(monotonic())
+                    interrupter.idle_deadline = state.idle_deadline(monotonic())
                 try:
                     chunk = next(self._body)
                 except StopIteration:
-                    item = state.end_of_body()
-                except Exception as error:  # noqa: BLE001 - classified: one of our family, or raised as it is
-                    item = state.broke(error, monotonic())
+                    interrupter.idle_deadline = NO_DEADLINE
+                    item = state.body_ended(interrupter.reason)
+                except Exception as error:  # noqa: BLE001 - becomes one of our family, or is raised as it is
+                    interrupter.idle_deadline = NO_DEADLINE
+                    item = state.read_failed(error, monotonic(), interrupter.reason)
                 else:
-                    if self._timed:
-                        state.waker.idle_at = NEVER
-                    item = state.feed(chunk, monotonic())
+                    if self._has_deadlines:
+                        interrupter.idle_deadline = NO_DEADLINE
+                    item = state.receive(chunk, monotonic())
             else:
                 return item  # type: ignore[no-any-return]
         except BaseException as error:
             try:
-                self._abandon(error)
-            except BaseException:  # a second interrupt: go on where the first one was left
-                self._abandon(error)
+                self._fail_with(error)
+            except BaseException:  # a second interrupt: resume where the first one came
+                self._fail_with(error)
                 raise
-            if isinstance(error, StopIteration):  # a sink's: it would look like the end
+            if isinstance(error, StopIteration):  # raised by a sink: it would look like the end
                 raise RuntimeError("a sink raised StopIteration") from error
             raise
         finally:
             self._reading = False
-            if self._closed:  # by a signal handler or another thread, which left that to the reader
-                self._leave(None)
+            if self._closed:  # by a signal handler or another thread, which left the closing to the reader
+                self._close_from_outside(None)
         raise StopIteration(self.result)
 
     def send(self, value: None, /) -> ItemT:
         """The same as `next`; part of the generator protocol."""
         if value is not None:
-            raise TypeError("a stream takes no values: send(None) or next()")
+            raise TypeError("expected None, as a stream takes no values: use send(None) or next()")
         return next(self)
 
     def throw(self, typ: Any, val: Any = None, tb: TracebackType | None = None, /) -> ItemT:
         """End the stream with an exception, which is raised; part of the generator protocol."""
-        error = thrown(typ, val, tb)
-        self._leave(error)
-        raise error
+        try:
+            return super().throw(typ, val, tb)  # pyright: ignore[reportAbstractUsage] - it raises
+        except BaseException as error:
+            self._close_from_outside(error)
+            raise
 
     def close(self) -> None:
         """Close the connection, and finish the sinks. Harmless when the stream is closed already."""
@@ -156,187 +151,189 @@ class SyncStream(
         except BaseException as error:
             if not isinstance(error, Exception):  # an interrupt, when the stream may be open already
                 try:
-                    self._leave(error)
+                    self._close_from_outside(error)
                 except BaseException:
-                    self._leave(error)
+                    self._close_from_outside(error)
                     raise
             raise
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         try:
             self._closed = True
-            self._leave(error)
+            self._close_from_outside(error)
         except BaseException as second:
-            self._leave(second)  # interrupted on the way: what is left to do
+            self._close_from_outside(second)  # an interrupt: resume where it came
             raise
 
     def __del__(self) -> None:
-        if getattr(self, "_slot", None) and not sys.is_finalizing():
+        if getattr(self, "_open_streams", None) and not sys.is_finalizing():
             try:
                 try:
-                    warnings.warn(f"{self!r} {DROPPED}", ResourceWarning, stacklevel=2, source=self)
-                finally:  # also where warnings are errors
-                    self._end_early(None)
+                    warnings.warn(f"{self!r} {DROPPED_MESSAGE}", ResourceWarning, stacklevel=2, source=self)
+                finally:  # also if warnings are errors
+                    self._close_early(None)
             except BaseException:
-                self._end("interrupted", None)  # what an interrupt left
+                self._conclude("interrupted", None)  # an interrupt: resume where it came
                 raise
 
     def _end_at_exit(self) -> None:  # pragma: no cover - in child processes, by the tests of the program's end
         try:
-            warnings.warn(f"{self!r} {AT_EXIT}", ResourceWarning, stacklevel=2, source=self)
-        finally:  # also where warnings are errors
+            warnings.warn(f"{self!r} {AT_EXIT_MESSAGE}", ResourceWarning, stacklevel=2, source=self)
+        finally:  # also if warnings are errors
             self.close()
-            until = monotonic() + READ_ON
-            while self._reading and monotonic() < until:  # a daemon thread reads it, and ends it
+            until = monotonic() + DRAIN_SECONDS
+            while self._reading and monotonic() < until:  # in a daemon thread, which ends the stream
                 sleep(0.001)
 
-    def _settle(self) -> bool:
-        """Do what there is to do but to read on; `False` when the stream is over."""
+    def _advance(self) -> bool:
+        """Do what the phase asks for, other than to read on. Returns `False` once the stream is over."""
         state = self._state
-        if state.over:
-            return not self._refuse_reading()
-        if state.waker.cancelled:
-            self._end_early(None)
-        elif state.failure is not None:
-            if not state.retrying:
-                raise state.failure
-            self._reopen()
-        elif state.reading is None:
-            self._connect()
-        elif state.builder.stopped:
-            state.message_ended(monotonic())
-            self._read_on()
-            self._end("complete", None)
-        elif state.judge():
-            self._end("complete", None)
-        return not state.over
+        phase = state.phase
+        if phase is OVER:
+            self._check_readable()
+        elif state.cancelled:
+            self._close_early(None)
+        elif phase is NEW:
+            self._open_attempt()
+        elif phase is RETRYING:
+            self._retry()
+        elif phase is FAILED and state.failure is not None:
+            raise state.failure
+        elif phase is BODY_ENDED:
+            state.judge()
+        else:
+            if phase is MESSAGE_ENDED:
+                state.stopwatch.ended_at = monotonic()
+                self._drain_tail()
+            self._conclude("complete", None)
+        return state.phase is not OVER
 
-    def _connect(self) -> None:
-        state = self._state
-        state.begin(monotonic())
-        waker = state.waker
-        request = self._request = Request(self._source.prepare)
-        self._slot = request.streams
-        opened(self)
+    def _open_attempt(self) -> None:
+        state, interrupter = self._state, self._interrupter
+        state.attempt_started(monotonic())
+        interrupter.total_deadline = state.total_deadline
+        request = self._request = Request(self._source.opener)
+        self._open_streams = request.streams
+        track(self)
         if self._source.sends:
-            waker.idle_at = state.idle_deadline(monotonic())
+            interrupter.idle_deadline = state.idle_deadline(monotonic())
             try:
-                request.run_in_thread(waker)
-            except Exception as error:
-                state.outsider = error
+                request.run_in_thread(interrupter)
+            except Exception as error:  # raised by a signal handler
+                state.foreign_error = error
                 raise
-            waker.idle_at = NEVER
+            interrupter.idle_deadline = NO_DEADLINE
         else:
             request.run()
         failure, request.error = request.error, None
-        if not request.done or (failure is not None and waker.reason is not None):
+        reason = interrupter.reason
+        if reason is not None and (failure is not None or not request.done):
             self._release()
-            state.give_up_opening()
+            state.interrupted(reason)
             return
         if failure is not None:
             try:
                 raise failure
             finally:
                 del failure  # it refers to this frame
-        reading = Reading(self._slot[-1], self._source)
-        self._body = reading.body
-        waker.attach(partial(end_read, reading.response))
-        if self._timed:
-            watch(waker)
-        state.connected(reading, monotonic())
+        response = self._source.response(self._open_streams[-1])
+        self._body = response.body
+        interrupter.attach(partial(interrupt_read, response.http_response))
+        if self._has_deadlines:
+            watch(interrupter)
+        state.response_opened(response, monotonic(), interrupter.reason)
 
-    def _reopen(self) -> None:
-        state = self._state
-        waker = state.waker
-        waker.detach()
+    def _retry(self) -> None:
+        interrupter = self._interrupter
+        interrupter.detach()
         self._release()
-        waker.forgive()
+        interrupter.reset_idle()
         signals: SimpleQueue[Any] = SimpleQueue()
-        waker.attach(signals.put)
-        wait(signals, waker, until=monotonic() + pause_before_retry(state.reading, state.attempts))
-        if waker.reason == "total":
-            state.timed_out("total")
-        elif waker.reason is None:
-            self._connect()
+        interrupter.attach(signals.put)
+        wait(signals, interrupter, until=monotonic() + self._state.retry_delay())
+        if interrupter.reason is not None:
+            self._state.interrupted(interrupter.reason)
+        else:
+            self._open_attempt()
 
-    def _read_on(self) -> None:
-        """Read what comes after the message, at most one chunk, so that the connection can be used again."""
-        with suppress(Exception), no_longer_than(READ_ON, self._state.reading.response):  # type: ignore[union-attr]
-            next(self._body, None)  # the message is complete, nothing can harm it any more
+    def _drain_tail(self) -> None:
+        """Read what follows the message, at most one chunk, so that the connection can be used again."""
+        response = self._state.attempt.response.http_response
+        with suppress(Exception), bounded_read(DRAIN_SECONDS, response):  # nothing can harm the message any more
+            next(self._body, None)
 
-    def _abandon(self, error: BaseException) -> None:
-        """End early, because of an error that is on its way to the caller."""
+    def _fail_with(self, error: BaseException) -> None:
+        """End the stream because of an error that is on its way to the caller."""
         if isinstance(error, Exception):  # an interrupt may have come in the middle of an event
-            self._state.absorb()
+            self._state.flush(to_sinks=False)
         try:
-            self._end(self._state.status_for(error), error)
-        except Exception as second:  # noqa: BLE001 - a sink's, at its `finish`
-            self._first_goes_on(error, second)
+            self._conclude(self._state.status_for(error), error)
+        except Exception as second:  # noqa: BLE001 - raised by a sink's `finish`
+            self._chain_finish_error(error, second)
 
-    def _leave(self, error: BaseException | None) -> None:
-        """End the stream from outside of its reader, if it is not over."""
+    def _close_from_outside(self, error: BaseException | None) -> None:
+        """End the stream, if it is not over, from outside of its reader."""
         busy, self._reading = self._reading, True  # as in `open`
         if busy:
-            # The reader closes it: in another thread, or in this one below a signal handler or a sink.
+            # Left to the reader: in another thread, or in this one below a signal handler or a sink.
             self.cancel()
             return
         try:
-            self._end_early(error)
+            self._close_early(error)
         except Exception as second:
             if error is None:
                 raise
-            self._first_goes_on(error, second)
+            self._chain_finish_error(error, second)
         finally:
             self._reading = False
 
-    def _end_early(self, error: BaseException | None) -> None:
+    def _close_early(self, error: BaseException | None) -> None:
         """End between two items. What the last chunk held counts, though nobody has asked for it."""
         try:
-            self._state.take_rest()
+            self._state.flush()
         except BaseException as second:
-            self._end(self._state.status_for(second), error or second)
+            self._conclude(self._state.status_for(second), error or second)
             raise
-        self._end("interrupted", error)
+        self._conclude("interrupted", error)
 
-    def _end(self, status: Status, error: BaseException | None) -> None:
-        """The end, whatever it is; what was interrupted is taken up where it was left."""
-        state = self._state
-        result = state.finish(status, error, monotonic())
+    def _conclude(self, status: Status, error: BaseException | None) -> None:
+        """Record the status, close the connection, finish the sinks. Idempotent: may be repeated after an interrupt."""
+        self._interrupter.disarm()
+        result = self._state.finish(status, error, monotonic())
         try:
             self._release()
         finally:
             self._finish_sinks(result)
-        ended(self)
+        untrack(self)
 
     def _release(self) -> None:
-        """Close the connection, or give it back where the body was read to its end."""
+        """Close the connection, or give it back if the body was read to its end."""
         if self._request is not None and self._inherited is None:
             close = getattr(self._body, "close", None)
-            with suppress(Exception):  # closing what is broken already
+            with suppress(Exception):  # closing a broken connection may fail
                 if close is not None:
                     close()
             self._request.abandon()
-        self._body, self._slot = None, []  # what a request that was abandoned opens is for its thread to close
+        self._body, self._open_streams = None, []  # what an abandoned request still opens, its thread closes
 
     def _finish_sinks(self, result: StreamResult[Any, Any]) -> None:
-        finishing = self._state.sinks.finishing(result)
+        sinks = self._state.sinks
         failure: BaseException | None = None
-        while True:
+        for sink in sinks.unfinished():
             try:
-                if next(finishing) is FINISHED:
-                    break
+                sink.finish(result)  # pyright: ignore[reportUnusedCoroutine] - a sync stream has no AsyncSink
             except BaseException as error:  # noqa: BLE001 - raised below, once every sink is finished
                 failure = failure or error
-        self._state.sinks.release()
+        sinks.release()
         if failure is not None:
             raise failure
 
 
-class TextStream(SyncStream[str, MessageT, OutputT]):
+class TextStream(SyncStreamBase[str, MessageT, OutputT]):
     """Iterates over the text of a reply, as it arrives. Made by `stream_text` for a sync source."""
 
 
-class EventStream(SyncStream[EventT, MessageT, OutputT]):
+class EventStream(SyncStreamBase[EventT, MessageT, OutputT]):
     """Iterates over the SDK's own raw event objects. Made by `stream_events` for a sync source."""
 
     _yields_events = True

@@ -8,12 +8,12 @@ from typing import Any
 import anthropic
 
 
-class RequestAbandoned(Exception):  # noqa: N818 - nobody sees it
-    """Raised inside the SDK, in the place of another attempt for a stream that has ended."""
+class RequestAbandoned(Exception):  # noqa: N818 - internal
+    """Raised inside the SDK, to prevent another attempt for a stream that has ended."""
 
 
-class _Part:
-    """One of the four values of an `AbandonableTimeout`, in seconds."""
+class _Seconds:
+    """One of the four values of an `AbandonableTimeout`."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -29,16 +29,16 @@ class _Part:
 
 
 class AbandonableTimeout(anthropic.Timeout):
-    """The timeout of a request, which ends the SDK's own retries once nobody waits for them.
+    """The timeout of a request, which ends the SDK's own retries once the request is abandoned.
 
     The SDK pauses before a retry with `time.sleep`, which nothing can end; but it reads the timeout anew for each
     attempt, and what that raises ends the request.
     """
 
-    connect: Any = _Part()
-    read: Any = _Part()
-    write: Any = _Part()
-    pool: Any = _Part()
+    connect: Any = _Seconds()
+    read: Any = _Seconds()
+    write: Any = _Seconds()
+    pool: Any = _Seconds()
 
     def __init__(self, timeout: Any, is_abandoned: Callable[[], bool]) -> None:
         self.is_abandoned = is_abandoned

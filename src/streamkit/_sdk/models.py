@@ -1,4 +1,4 @@
-"""The SDK's objects from the API's dicts, and the dicts from the objects."""
+"""The SDK's objects from the API's dicts, and dicts from the SDK's objects."""
 
 from __future__ import annotations
 
@@ -9,121 +9,119 @@ from typing import Any, get_args
 
 import anthropic
 import pydantic
-from anthropic.types import Message, RawMessageStreamEvent, Usage
-from anthropic.types.beta import BetaMessage, BetaRawMessageStreamEvent, BetaUsage
+from anthropic.types import RawMessageStreamEvent
+from anthropic.types.beta import BetaRawMessageStreamEvent
 
-from streamkit._core.message import text_delta
-from streamkit._core.sse import WireError
+from streamkit._core.message import text_delta_event
+from streamkit._core.sse import ProtocolViolation
 
-# What a helper stream adds to the API's own events.
-_DERIVED = frozenset({"text", "citation", "thinking", "signature", "input_json", "compaction"})
+# The events that a helper stream adds to the API's own.
+_HELPER_EVENTS = frozenset({"text", "citation", "thinking", "signature", "input_json", "compaction"})
 
 
-class SDKEvents:
-    """The counterpart of `EventDecoder` for a stream that is read from the SDK's own iterator."""
+class SDKTextDeltaMatcher:
+    """The counterpart of `TextDeltaMatcher` for the SDK's event objects."""
 
-    unstreamed = False
-    __slots__ = ("_beta", "_helper", "_last", "foreign", "index", "waiting")
+    __slots__ = ("index",)
 
-    def __init__(self, beta: bool, *, helper: bool) -> None:
-        self.waiting: deque[Any] = deque()
-        self.foreign = b""
-        self._beta = beta
-        self._helper = helper
-        self._last: Any = None
-        self.index: Any = None
+    def __init__(self) -> None:
+        self.index: Any = None  # the block of the last delta; no text delta is matched before the first one
 
-    def feed(self, event: Any) -> None:
-        """Take the next event object."""
-        self.waiting.append(event)
-
-    def end(self) -> None:
-        """The iterator ended."""
-
-    def parse(self, event: Any) -> dict[str, Any] | None:
-        """The event as a dict; `None` for what the SDK's helpers add."""
-        self._last = event
-        made = as_dict(event)
-        if made is not None and "delta" in made:
-            self.index = made.get("index")
-        return made
-
-    def text_of(self, event: Any) -> str | None:
-        """The text of a text delta for the same block as the delta before; any other event has to be fed."""
+    def match(self, event: Any) -> str | None:
+        """Return the text of a text delta for the block at `index`; `None` for any other event."""
         try:
             if event.type == "content_block_delta" and event.delta.type == "text_delta" and event.index == self.index:
-                self._last, text = event, event.delta.text
+                text = event.delta.text
                 return text if type(text) is str else None
         except AttributeError:
             pass
         return None
 
-    def to_object(self, event: dict[str, Any]) -> Any:
-        """The SDK's object for the event that came last; a stop event of a helper as the raw one."""
+
+class SDKEventDecoder:
+    """The counterpart of `SSEDecoder` for the SDK's event objects: each is a chunk and a frame."""
+
+    unstreamed = False
+    __slots__ = ("_beta", "_helper", "frames", "matcher")
+
+    def __init__(self, beta: bool, *, helper: bool) -> None:
+        self._beta = beta
+        self._helper = helper
+        self.frames: deque[Any] = deque()
+        self.matcher = SDKTextDeltaMatcher()
+
+    def feed(self, event: Any) -> None:
+        """Take the next event object."""
+        self.frames.append(event)
+
+    def end(self) -> None:
+        """Do nothing: an iterator ends between two events."""
+
+    def parse(self, event: Any) -> dict[str, Any] | None:
+        """Return the event as a dict; `None` for an event that the SDK's helpers add."""
+        parsed = event_to_dict(event)
+        if parsed is not None and "delta" in parsed:
+            self.matcher.index = parsed.get("index")
+        return parsed
+
+    def to_sdk_event(self, event: dict[str, Any], frame: Any) -> Any:
+        """Return the SDK's object for an event, which is the frame; a stop event of a helper as the raw one."""
         if self._helper and event["type"] in ("content_block_stop", "message_stop"):
-            return event_maker(self._beta)(event)
-        return self._last
+            return event_factory(self._beta)(event)
+        return frame
 
 
-def as_dict(event: Any) -> dict[str, Any] | None:
-    """The API's own form of an event of the SDK's iterators; `None` for what its helpers add."""
+def event_to_dict(event: Any) -> dict[str, Any] | None:
+    """Return an event of the SDK's iterators in the API's own form; `None` for an event that its helpers add.
+
+    Raises `ProtocolViolation` for an object that is not an event.
+    """
     kind = getattr(event, "type", None)
     if not isinstance(kind, str):
-        raise WireError(f"the stream gave {event!r}, no event")
+        raise ProtocolViolation(f"expected an event, got {event!r}")
     try:
         if kind == "content_block_delta":
             delta = event.delta
             if delta.type == "text_delta":
-                return text_delta(event.index, delta.text)
+                return text_delta_event(event.index, delta.text)
             return {"type": kind, "index": event.index, "delta": delta.to_dict(warnings=False)}
         if kind == "content_block_stop":
             return {"type": kind, "index": event.index}
         if kind == "message_stop":
             return {"type": kind}
-        return None if kind in _DERIVED else dict(event.to_dict(warnings=False))
+        return None if kind in _HELPER_EVENTS else dict(event.to_dict(warnings=False))
     except (AttributeError, TypeError) as error:
-        raise WireError(f"a malformed {kind!r} event ({error})") from error
+        raise ProtocolViolation(f"a malformed {kind!r} event ({error})") from error
 
 
 @cache
-def event_maker(beta: bool) -> Callable[[dict[str, Any]], Any]:
-    """A function that makes, of an event dict, the object that the SDK's raw iterator yields for it."""
+def event_factory(beta: bool) -> Callable[..., Any]:
+    """Return a function that turns an event dict into the object that the SDK's raw iterator yields for it."""
     union: Any = BetaRawMessageStreamEvent if beta else RawMessageStreamEvent
-    members = _members(union)
-    validate = {kind: member.model_validate for kind, member in members.items()}
-    delta_of: Any = members["content_block_delta"].model_fields["delta"]
-    # Made first: by itself the outer model takes three times as long to find out which kind of delta it is.
-    validate_delta = {kind: member.model_validate for kind, member in _members(delta_of.annotation).items()}
+    models = _models_by_type(union)
+    validate = {kind: model.model_validate for kind, model in models.items()}
+    delta_field: Any = models["content_block_delta"].model_fields["delta"]
+    # Validated first: the outer model alone takes three times as long to find the right kind of delta.
+    validate_delta = {kind: model.model_validate for kind, model in _models_by_type(delta_field.annotation).items()}
 
-    # A model of one field: its `construct` treats the value as the SDK treats an event, valid or not.
-    holder: Any = pydantic.create_model("Holder", __base__=anthropic.BaseModel, event=(union, ...))
+    # A model with one field: its `construct` treats the value as the SDK treats an event, valid or not.
+    lenient_model: Any = pydantic.create_model("LenientEvent", __base__=anthropic.BaseModel, event=(union, ...))
 
-    def make(event: dict[str, Any]) -> Any:
+    def make(event: dict[str, Any], _frame: object = None) -> Any:
         try:
-            kind, given = event["type"], event
+            kind, data = event["type"], event
             if kind == "content_block_delta":
                 delta = event["delta"]
-                given = {**event, "delta": validate_delta[delta["type"]](delta)}
-            return validate[kind](given)
+                data = {**event, "delta": validate_delta[delta["type"]](delta)}
+            return validate[kind](data)
         except (KeyError, TypeError, pydantic.ValidationError):
-            return holder.construct(event=event).event
+            return lenient_model.construct(event=event).event
 
     return make
 
 
-def _members(union: Any) -> dict[str, Any]:
-    """The models of one of the SDK's unions, by their `type`."""
+def _models_by_type(union: Any) -> dict[str, Any]:
+    """Return the models of one of the SDK's unions, by their `type`."""
     models = get_args(union)
-    models = get_args(models[0]) or models  # within `Annotated`
+    models = get_args(models[0]) or models  # inside `Annotated`
     return {get_args(model.model_fields["type"].annotation)[0]: model for model in models}
-
-
-def make_message(message: dict[str, Any], *, beta: bool) -> Any:
-    """The SDK's message, as lenient as the SDK itself."""
-    return (BetaMessage if beta else Message).construct(**message)
-
-
-def make_usage(usage: dict[str, Any], *, beta: bool) -> Any:
-    """The SDK's usage; zeros for what has not arrived."""
-    known: dict[str, Any] = {"input_tokens": 0, "output_tokens": 0, **usage}
-    return (BetaUsage if beta else Usage).construct(**known)

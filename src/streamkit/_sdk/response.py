@@ -1,56 +1,39 @@
-"""An open stream of the SDK: whether it is stable or beta, and read by bytes or by events."""
+"""An open stream of the SDK: stable or beta, read by bytes or by events, and what its objects and errors are."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, get_args
+from collections.abc import Callable
+from typing import Any, get_args
 
 from anthropic.lib import streaming as sdk
-from anthropic.types.beta import BetaRawMessageStreamEvent
+from anthropic.types import Message, Usage
+from anthropic.types.beta import BetaMessage, BetaRawMessageStreamEvent, BetaUsage
 
-from streamkit._core.sse import EventDecoder
+from streamkit._core.attempt import Decoder
+from streamkit._core.message import PartialMode
+from streamkit._core.sse import JSONObject, SSEDecoder
+from streamkit.errors import StreamError, StreamProtocolError, StreamTruncatedError
 
-from .models import SDKEvents, as_dict, event_maker
-
-if TYPE_CHECKING:
-    from .sources import Source
+from .failures import ErrorConversion
+from .models import SDKEventDecoder, event_factory, event_to_dict
 
 _BETA_HELPER_STREAMS = (sdk.BetaMessageStream, sdk.BetaAsyncMessageStream)
 HELPER_STREAMS = (sdk.MessageStream, sdk.AsyncMessageStream, *_BETA_HELPER_STREAMS)
 
 
-class Reading:
-    """An open stream of the SDK, and how it is read.
+class NoResponse(ErrorConversion):
+    """Stands in for a response until the headers arrive."""
 
-    `body` is the iterator to read from, of bytes or of the SDK's events; `decoder` makes event dicts of what it gives,
-    and `to_object` the SDK's event objects of those.
-    """
-
-    __slots__ = ("beta", "body", "by_bytes", "decoder", "partial_mode", "response", "stream", "to_object")
-
-    def __init__(self, stream: Any, source: Source) -> None:
-        self.stream = stream
-        response: Any = getattr(stream, "response", None)
-        self.response = response
-        if not hasattr(stream, "__anext__" if source.is_async else "__next__"):
-            raise TypeError(f"the call returned {type(stream).__name__}, no stream")
-        self.beta = _is_beta(stream)
-        self.by_bytes = not source.lives_on and _has_plain_body(response)
-        self.body: Any = stream
-        self.decoder: Any
-        if self.by_bytes:
-            self.decoder = EventDecoder()
-            self.to_object = event_maker(self.beta)
-            self.body = _body(response, source)
-        else:
-            self.decoder = SDKEvents(self.beta, helper=isinstance(stream, HELPER_STREAMS))
-            self.to_object = self.decoder.to_object
-            if source.manager is not None:
-                self.body = _Entered(stream, source.manager)
-        betas = _header(getattr(response, "request", None), "anthropic-beta") or ""
-        fine_grained = self.beta and "fine-grained-tool-streaming-2025-05-14" in betas
-        # As the SDK reads tool input that was cut.
-        self.partial_mode: Any = "trailing-strings" if fine_grained else True
+    def __init__(self) -> None:
+        self.http_response: Any = None
+        self.beta = False
+        self.by_bytes = True
+        self.decoder: Decoder = SSEDecoder()
+        # The SDK's object for an event, and for the frame that the event was parsed from. No method: one call less.
+        self.to_sdk_event: Callable[[JSONObject, object], Any] = event_factory(False)
+        # How the SDK parses tool input that was cut.
+        self.partial_mode: PartialMode = True
 
     @property
     def request_id(self) -> str | None:
@@ -58,21 +41,77 @@ class Reading:
         return self.header("request-id") or self.header("x-amzn-requestid")
 
     def header(self, name: str) -> str | None:
-        """A header of the response."""
-        return _header(self.response, name)
+        """Return a header of the response."""
+        return _header(self.http_response, name)
 
-    def frame(self, chunk: Any) -> bytes:
-        """What was read as the bytes of an event stream."""
+    def as_frame(self, chunk: Any) -> bytes:
+        """Return a chunk as the bytes of an event stream."""
         if self.by_bytes:
             return bytes(chunk)
-        event = as_dict(chunk)
+        event = event_to_dict(chunk)
         if event is None:
             return b""
         return f"event: {event['type']}\ndata: {json.dumps(event, default=str)}\n\n".encode()
 
+    def build_message(self, message: JSONObject) -> Any:
+        """Return the SDK's message, validated no more strictly than by the SDK itself."""
+        return (BetaMessage if self.beta else Message).construct(**message)
 
-class _Entered:
-    """The events of a helper stream, sync or async; closing them leaves its manager."""
+    def build_usage(self, usage: JSONObject) -> Any:
+        """Return the SDK's usage, with zeros for counts that have not arrived."""
+        known: JSONObject = {"input_tokens": 0, "output_tokens": 0, **usage}
+        return (BetaUsage if self.beta else Usage).construct(**known)
+
+    def truncation_error(self, *, stream_began: bool) -> StreamError:
+        """Return the error of our family for a body that ended before its message did."""
+        if self.decoder.unstreamed:
+            return StreamProtocolError(
+                "expected a stream of events, got one whole message as JSON: the server did not stream; "
+                "look for a gateway that ignores stream=true",
+                response=self.http_response,
+            )
+        prefix: bytes = getattr(self.decoder, "non_sse_prefix", b"")[:200]
+        if prefix and not stream_began:
+            shown = prefix.decode("utf-8", "replace")
+            kind = self.header("content-type") or "no content type"
+            return StreamProtocolError(
+                f"expected a stream of events, got a body ({kind}) that begins with {shown!r}",
+                response=self.http_response,
+            )
+        return StreamTruncatedError(
+            "the response ended before message_stop (a proxy or server cut it)", response=self.http_response
+        )
+
+
+class OpenResponse(NoResponse):
+    """An open stream of the SDK. `body` is the iterator to read: of bytes, or of the SDK's events.
+
+    Raises `TypeError` for an object that is not a stream.
+    """
+
+    def __init__(self, stream: Any, *, is_async: bool, read_by_events: bool = False, manager: Any = None) -> None:
+        super().__init__()
+        self.http_response = getattr(stream, "response", None)
+        if not hasattr(stream, "__anext__" if is_async else "__next__"):
+            raise TypeError(f"expected a stream from the call, got {type(stream).__name__}")
+        self.beta = _is_beta(stream)
+        self.by_bytes = not read_by_events and _has_plain_body(self.http_response)
+        self.body: Any = stream
+        if self.by_bytes:
+            self.body = _iter_body(self.http_response, is_async=is_async)
+            self.to_sdk_event = event_factory(self.beta)
+        else:
+            decoder = self.decoder = SDKEventDecoder(self.beta, helper=isinstance(stream, HELPER_STREAMS))
+            self.to_sdk_event = decoder.to_sdk_event
+            if manager is not None:
+                self.body = _ManagedEvents(stream, manager)
+        betas = _header(getattr(self.http_response, "request", None), "anthropic-beta") or ""
+        if self.beta and "fine-grained-tool-streaming-2025-05-14" in betas:
+            self.partial_mode: PartialMode = "trailing-strings"
+
+
+class _ManagedEvents:
+    """The events of a helper stream, sync or async; closing them leaves the manager of the stream."""
 
     __slots__ = ("_manager", "_stream")
 
@@ -96,13 +135,13 @@ class _Entered:
 def _is_beta(stream: Any) -> bool:
     if isinstance(stream, HELPER_STREAMS):
         return isinstance(stream, _BETA_HELPER_STREAMS)
-    # A raw stream is made as `Stream[RawMessageStreamEvent]`, and says so.
+    # A raw stream is created as `Stream[RawMessageStreamEvent]`, which it keeps.
     union = next(iter(get_args(getattr(stream, "__orig_class__", None))), None)
     return bool(union == BetaRawMessageStreamEvent)
 
 
 def _has_plain_body(response: Any) -> bool:
-    """Whether the body can be read by bytes: server-sent events, and nobody else needs to see them pass."""
+    """Return `True` for a body of server-sent events that only streamkit needs to read."""
     if not hasattr(response, "iter_bytes"):
         return False  # a stand-in
     if observer_of(response) is not None:
@@ -110,26 +149,26 @@ def _has_plain_body(response: Any) -> bool:
     return not (_header(response, "content-type") or "").startswith("application/vnd.amazon.eventstream")
 
 
-def _body(response: Any, source: Source) -> Any:
-    """The body's bytes, as they arrive. Where nothing is encoded, past the layers that would decode and count."""
+def _iter_body(response: Any, *, is_async: bool) -> Any:
+    """Iterate over the body's bytes as they arrive. If nothing is encoded, skip the layers that decode and count."""
     stream = getattr(response, "stream", None)
     read_ahead = getattr(response, "is_stream_consumed", False)
     if stream is None or read_ahead or _header(response, "content-encoding") not in (None, "identity"):
-        return response.aiter_bytes() if source.is_async else response.iter_bytes()
-    response.is_stream_consumed = True  # as those layers say
-    return stream.__aiter__() if source.is_async else iter(stream)
+        return response.aiter_bytes() if is_async else response.iter_bytes()
+    response.is_stream_consumed = True  # as those layers do
+    return stream.__aiter__() if is_async else iter(stream)
 
 
 def observer_of(response: Any) -> Any:
-    """What the SDK traces the response with; `None` where nothing does."""
+    """Return the object with which the SDK traces the response; `None` if it does not."""
     return getattr(getattr(response, "stream", None), "stream_observer", None)
 
 
 def is_buffered(response: Any) -> bool:
-    """Whether the whole body is there, as a hook or a transport read it: then it can be read again."""
+    """Return `True` if the whole body was read by a hook or a transport: then it can be read again."""
     try:
         return response.content is not None
-    except Exception:  # noqa: BLE001 - the HTTP library's, whichever it is: nobody read it, or not to its end
+    except Exception:  # noqa: BLE001 - of either HTTP library: the body was not read, or not to its end
         return False
 
 

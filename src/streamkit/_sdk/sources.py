@@ -11,123 +11,124 @@ import anthropic
 from anthropic.lib import streaming as sdk
 
 from .abandonable_timeout import AbandonableTimeout
-from .response import HELPER_STREAMS, is_buffered
+from .response import HELPER_STREAMS, OpenResponse, is_buffered
 
 _MANAGERS = (sdk.MessageStreamManager, sdk.BetaMessageStreamManager)
 _ASYNC_MANAGERS = (sdk.AsyncMessageStreamManager, sdk.BetaAsyncMessageStreamManager)
-_RAW_STREAMS = (anthropic.Stream, anthropic.AsyncStream)
-_TAKES = (
-    "a client (Anthropic(), AsyncAnthropic(), ...), a messages resource (client.messages, client.beta.messages) "
-    "or an opened SDK stream"
+_EXPECTED_SOURCES = "an Anthropic client, messages resource or SDK stream"
+_RAW_HEADER = "x-stainless-raw-response"  # with which the SDK asks itself for an unparsed response
+_RAW_RESPONSE_MESSAGE = (
+    "expected a client or client.messages, got with_raw_response or with_streaming_response: "
+    "use the resource itself; stream.request_id has the id from the response's headers"
 )
 
 IsAbandoned: TypeAlias = Callable[[], bool]
-_RAW_HEADER = "x-stainless-raw-response"  # by which the SDK asks itself for an unparsed response
-_RAW_RESPONSE = (
-    "with_raw_response and with_streaming_response are no sources: hand in the client or client.messages; "
-    "the response's headers give stream.request_id"
-)
+Opener: TypeAlias = Callable[[], Any]
 
 
 class Source:
     """A validated source: how to open it, and which operations it allows.
 
-    `prepare` gives the function that opens the stream: it returns the SDK's stream, or an awaitable of it when
-    `is_async`. It takes a function that says whether the request is abandoned, so that no further attempt is made;
-    `None` where the task that opens the stream is cancelled instead. `sends` says whether opening sends a request.
-    `retries` is how often the stream may be reopened by default, `None` where it cannot be reopened. `lives_on` says
-    that the SDK's object has a state of its own, which only its own iterator keeps up; `manager` is left at the end.
+    `opener` returns the function that opens the stream: that returns the SDK's stream, or an awaitable of it if
+    `is_async`. It takes a function that tells whether the request is abandoned, so that the SDK makes no further
+    attempt, or `None` if the task that opens the stream is cancelled instead. `sends` is true if opening sends a
+    request. `max_retries` is how often the stream may be reopened by default, `None` if it cannot be reopened.
+    `read_by_events` is true if the SDK's object has a state that only its own iterator keeps. `manager` is the context
+    manager to leave at the end, if any.
     """
 
-    __slots__ = ("is_async", "lives_on", "manager", "output_format", "prepare", "retries", "sends")
+    __slots__ = ("is_async", "manager", "max_retries", "opener", "output_format", "read_by_events", "sends")
 
     def __init__(
         self,
-        prepare: Callable[[IsAbandoned | None], Callable[[], Any]],
+        opener: Callable[[IsAbandoned | None], Opener],
         *,
         is_async: bool,
-        retries: int | None,
+        max_retries: int | None,
         sends: bool = True,
         output_format: Any = None,
-        lives_on: bool = False,
+        read_by_events: bool = False,
         manager: Any = None,
     ) -> None:
-        self.prepare: Callable[[IsAbandoned | None], Callable[[], Any]] = prepare
+        self.opener: Callable[[IsAbandoned | None], Opener] = opener
         self.is_async: bool = is_async
-        self.retries: int | None = retries
+        self.max_retries: int | None = max_retries
         self.sends: bool = sends
         self.output_format: Any = output_format
-        self.lives_on: bool = lives_on or manager is not None
+        self.read_by_events: bool = read_by_events or manager is not None
         self.manager: Any = manager
+
+    def response(self, stream: Any) -> OpenResponse:
+        """Return the response of the stream that was opened. Raises `TypeError` if it is not a stream."""
+        return OpenResponse(stream, is_async=self.is_async, read_by_events=self.read_by_events, manager=self.manager)
 
 
 def resolve(source: Any, params: Mapping[str, Any]) -> Source:
-    """Understand what was handed in. Sends nothing; raises `TypeError` for what is no source."""
-    opened = _opened(source)
-    if opened is not None:
+    """Return the validated source. Sends nothing; raises `TypeError` for an object that is not a source."""
+    sdk_stream = _resolve_sdk_stream(source)
+    if sdk_stream is not None:
         if params:
             names = ", ".join(sorted(params))
-            raise TypeError(f"{names}: an opened stream takes no request parameters, they went out when it was opened")
-        return opened
-    resource, retries = source, anthropic.DEFAULT_MAX_RETRIES
+            raise TypeError(f"an SDK stream takes no request parameters, got {names}: its request was sent before")
+        return sdk_stream
+    resource, max_retries = source, anthropic.DEFAULT_MAX_RETRIES
     if not hasattr(source, "create") and hasattr(source, "messages"):
-        resource, retries = source.messages, getattr(source, "max_retries", retries)
+        resource, max_retries = source.messages, getattr(source, "max_retries", max_retries)
     if not callable(getattr(resource, "create", None)) or isinstance(source, type):
-        raise TypeError(_no_source(source))
+        raise TypeError(_not_a_source_message(source))
     if not hasattr(resource, "with_raw_response"):
-        raise TypeError(_RAW_RESPONSE)
+        raise TypeError(_RAW_RESPONSE_MESSAGE)
     if "stream" in params:
         raise TypeError("stream= is not needed: the request is always streamed")
-    output_format = _given(params, "output_format", None)
+    output_format = _param_or(params, "output_format", None)
     is_async = inspect.iscoroutinefunction(inspect.unwrap(resource.create))
-    prepare = _request(resource, params, output_format, is_async=is_async)
-    return Source(prepare, is_async=is_async, retries=retries, output_format=output_format)
+    opener = _request_opener(resource, params, output_format, is_async=is_async)
+    return Source(opener, is_async=is_async, max_retries=max_retries, output_format=output_format)
 
 
-def resolve_call(create: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Source:
-    """A source for a call of `messages.create` that somebody else wrote."""
-    if not hasattr(create, "__self__") and _module(create).startswith("anthropic."):
-        raise TypeError(_RAW_RESPONSE)  # a function of the SDK around its method: the response comes back unparsed
+def resolve_create_call(create: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Source:
+    """Return the source for a call of `messages.create` in code that streamkit wraps."""
+    if not hasattr(create, "__self__") and _defining_module(create).startswith("anthropic."):
+        raise TypeError(_RAW_RESPONSE_MESSAGE)  # the SDK's wrapper around its method: leaves the response unparsed
     if any(name.lower() == _RAW_HEADER for name in kwargs.get("extra_headers") or ()):
-        raise TypeError(_RAW_RESPONSE)  # such a function around ours, which was put in the place of `create`
+        raise TypeError(_RAW_RESPONSE_MESSAGE)  # such a wrapper around ours, which stands in the place of `create`
     is_async = inspect.iscoroutinefunction(inspect.unwrap(create))
-
     bound = inspect.unwrap(create, stop=lambda function: hasattr(function, "__self__"))
     resource = getattr(bound, "__self__", None)
 
-    def prepare(is_abandoned: IsAbandoned | None) -> Callable[[], Any]:
-        timeout = _abandonable(kwargs, resource, is_abandoned) if _takes(create, "timeout") else {}
+    def opener(is_abandoned: IsAbandoned | None) -> Opener:
+        timeout = _abandonable_timeout(kwargs, resource, is_abandoned) if _takes_keyword(create, "timeout") else {}
         return partial(create, *args, **{**kwargs, "stream": True, **timeout})
 
-    return Source(prepare, is_async=is_async, retries=anthropic.DEFAULT_MAX_RETRIES)
+    return Source(opener, is_async=is_async, max_retries=anthropic.DEFAULT_MAX_RETRIES)
 
 
-def _request(
+def _request_opener(
     resource: Any, params: Mapping[str, Any], output_format: Any, *, is_async: bool
-) -> Callable[[IsAbandoned | None], Callable[[], Any]]:
+) -> Callable[[IsAbandoned | None], Opener]:
     enter = "__aenter__" if is_async else "__enter__"
 
-    def prepare(is_abandoned: IsAbandoned | None) -> Callable[[], Any]:
-        given = {**params, **_abandonable(params, resource, is_abandoned)}
-        if output_format is not None:  # only `messages.stream()` of the SDK knows it
-            return getattr(resource.stream(**given), enter)  # type: ignore[no-any-return]
-        given.pop("output_format", None)
-        return partial(resource.create, **given, stream=True)
+    def opener(is_abandoned: IsAbandoned | None) -> Opener:
+        request = {**params, **_abandonable_timeout(params, resource, is_abandoned)}
+        if output_format is not None:  # only the SDK's `messages.stream()` takes it
+            return getattr(resource.stream(**request), enter)  # type: ignore[no-any-return]
+        request.pop("output_format", None)
+        return partial(resource.create, **request, stream=True)
 
-    return prepare
+    return opener
 
 
-def _given(params: Mapping[str, Any], name: str, default: Any) -> Any:
-    """A parameter of the request; the default where it is left out, in whatever way."""
+def _param_or(params: Mapping[str, Any], name: str, default: Any) -> Any:
+    """Return a parameter of the request; the default if it is left out, in whatever way the SDK allows."""
     value = params.get(name, anthropic.NOT_GIVEN)
     return default if isinstance(value, (anthropic.NotGiven, anthropic.Omit)) else value
 
 
-def _abandonable(params: Mapping[str, Any], resource: Any, is_abandoned: IsAbandoned | None) -> dict[str, Any]:
-    """The parameter `timeout` of a request that may be abandoned: the same seconds, see `AbandonableTimeout`.
+def _abandonable_timeout(params: Mapping[str, Any], resource: Any, is_abandoned: IsAbandoned | None) -> dict[str, Any]:
+    """Return the parameter `timeout` of a request that may be abandoned: the same seconds, as an `AbandonableTimeout`.
 
-    Without `timeout` among the parameters the client's own counts. A resource does not offer its client, so it is
-    looked for among what the resource holds, by what every client has; a request of one without is not recalled.
+    Without `timeout` among the parameters, the client's counts. A resource does not offer its client, so search what
+    the resource holds for the attributes that every client has. Without a client, the request is not abandonable.
     """
     if is_abandoned is None:
         return {}
@@ -135,43 +136,42 @@ def _abandonable(params: Mapping[str, Any], resource: Any, is_abandoned: IsAband
     for held in (resource, *getattr(resource, "__dict__", {}).values()):
         if hasattr(held, "max_retries") and hasattr(held, "timeout"):
             timeout = held.timeout
-    timeout = _given(params, "timeout", timeout)
+    timeout = _param_or(params, "timeout", timeout)
     if not (timeout is None or isinstance(timeout, (float, int, anthropic.Timeout))):
         return {}
     return {"timeout": AbandonableTimeout(timeout, is_abandoned)}
 
 
-def _enter(manager: Any, is_abandoned: IsAbandoned | None) -> Callable[[], Any]:
-    """The function that enters a sync manager made elsewhere; its request can be abandoned like our own.
+def _enter(manager: Any, is_abandoned: IsAbandoned | None) -> Opener:
+    """Return the function that enters a sync manager, after making the manager's request abandonable.
 
-    The request is looked for among what the manager holds, as a client is among what a resource holds.
+    The manager does not offer its request, so search what it holds, as for the client of a resource.
     """
     parts: dict[str, Any] = manager.__dict__
     for held in parts.values():
         keywords: dict[str, Any] = getattr(held, "keywords", {})
         if "options" in keywords:
             client = getattr(held.func, "__self__", None)
-            keywords["options"].update(_abandonable(keywords["options"], client, is_abandoned))
+            keywords["options"].update(_abandonable_timeout(keywords["options"], client, is_abandoned))
     return manager.__enter__  # type: ignore[no-any-return]
 
 
-def _takes(function: Callable[..., Any], name: str) -> bool:
-    """Return whether a function takes a keyword of this name."""
+def _takes_keyword(function: Callable[..., Any], name: str) -> bool:
     try:
-        taken = inspect.signature(function, follow_wrapped=False).parameters
-    except (TypeError, ValueError):  # one in C, without a signature
+        parameters = inspect.signature(function, follow_wrapped=False).parameters
+    except (TypeError, ValueError):  # a function in C without a signature
         return False
-    return name in taken or any(one.kind is one.VAR_KEYWORD for one in taken.values())
+    return name in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
 
 
-def _opened(source: Any) -> Source | None:
-    """A stream that the SDK opened or is about to open; `None` for anything else."""
-    # One of a class of its own belongs to something that follows the reply, such as a thread of messages.
+def _resolve_sdk_stream(source: Any) -> Source | None:
+    """Return the source for a stream that the SDK opened or is about to open; `None` for any other object."""
+    # A manager of another class belongs to something that follows the reply, such as a thread of messages.
     manager = None if type(source) in (*_MANAGERS, *_ASYNC_MANAGERS) else source
     if isinstance(source, _MANAGERS):
-        return Source(partial(_enter, source), is_async=False, retries=None, manager=manager)
+        return Source(partial(_enter, source), is_async=False, max_retries=None, manager=manager)
     if isinstance(source, _ASYNC_MANAGERS):
-        return Source(lambda _: source.__aenter__, is_async=True, retries=None, manager=manager)
+        return Source(lambda _: source.__aenter__, is_async=True, max_retries=None, manager=manager)
     if isinstance(source, type) or not (hasattr(source, "close") or hasattr(source, "aclose")):
         return None
     is_async = hasattr(source, "__anext__")
@@ -180,7 +180,7 @@ def _opened(source: Any) -> Source | None:
     response = getattr(source, "response", None)
     begun = getattr(response, "is_closed", False) or getattr(response, "is_stream_consumed", False)
     if begun and not is_buffered(response):
-        raise RuntimeError("this stream was read or closed already: hand it over before reading from it")
+        raise RuntimeError("this SDK stream was read or closed already: hand it in before reading from it")
 
     async def take_over() -> Any:
         return source
@@ -188,22 +188,25 @@ def _opened(source: Any) -> Source | None:
     return Source(
         lambda _: take_over if is_async else lambda: source,
         is_async=is_async,
-        retries=None,
+        max_retries=None,
         sends=False,
-        # The helpers are tested for first: old SDKs warn when one is tested for being a raw stream.
-        lives_on=isinstance(source, HELPER_STREAMS)
+        # Helper streams first: old SDKs warn when one is tested for being a raw stream.
+        read_by_events=isinstance(source, HELPER_STREAMS)
         or not isinstance(source, (anthropic.Stream, anthropic.AsyncStream)),
     )
 
 
-def _module(function: Any) -> str:
-    """The module that a function was written in, also where it poses as the one that it wraps."""
+def _defining_module(function: Any) -> str:
+    """Return the module that a function was written in, also if it poses as the one that it wraps."""
     return str(getattr(function, "__globals__", {}).get("__name__", ""))
 
 
-def _no_source(source: Any) -> str:
+def _not_a_source_message(source: Any) -> str:
     if inspect.iscoroutine(source):
-        return f"a coroutine is no source: await the call that made it, or hand in {_TAKES}"
+        return f"expected {_EXPECTED_SOURCES}, got a coroutine: await the call that made it"
     if isinstance(source, type):
-        return f"{source.__name__} is a class: hand in an object, {source.__name__}(...)"
-    return f"{type(source).__name__} is no source: hand in {_TAKES}"
+        return (
+            f"expected {_EXPECTED_SOURCES}, got the class {source.__name__}: create an object, {source.__name__}(...)"
+        )
+    name = "None" if source is None else type(source).__name__
+    return f"expected {_EXPECTED_SOURCES}, got {name}"

@@ -1,10 +1,10 @@
-"""A loopback server that speaks the Messages API's stream, for tests that need no key and no network.
+"""A loopback server that streams as the Messages API does, for tests without a key and a network.
 
     with serve(Reply.text("Hello there!")) as server:
         result = collect(server.client(), model="claude-test", max_tokens=10, messages=[...])
 
-The real SDK client talks to it over a real socket. Times are in seconds, sizes in bytes; an "event" is one frame of the
-body (pings and inserted garbage included).
+The SDK's real client talks to the server over a real socket. Times are in seconds, sizes in bytes; an "event" is one
+frame of the body, a ping or inserted garbage included.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 __all__ = ["Reply", "Request", "Server", "check_sink", "record", "serve"]
 
 
-class _Recorder(Sink):
+class _RecordingSink(Sink):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
         self._file: BinaryIO | None = None
 
     def _streamkit_body(self, chunk: bytes | None) -> None:
-        """Take a chunk of the body, or None when a new body begins."""
+        """Write a chunk of the body, or start anew (`None`) when a new body begins."""
         if self._file is None:
             self._file = self._path.open("wb")
         if chunk is None:
@@ -51,19 +51,19 @@ class _Recorder(Sink):
 
 
 def record(path: str | os.PathLike[str]) -> Sink:
-    """Make a sink that keeps the body of a reply, as it arrives, in the file `path`: `Reply.recorded` plays it back.
+    """Make a sink that writes the body of a reply, as it arrives, to the file `path`, for `Reply.recorded`.
 
-    Headers and keys are never written; what the model wrote is. A second stream overwrites the file. Raises OSError,
-    within the stream, when the file cannot be written.
+    The file holds the text of the model, but never a header or a key. A second stream overwrites the file. If the file
+    cannot be written, the stream raises `OSError`.
     """
-    return _Recorder(path)
+    return _RecordingSink(path)
 
 
 _INTERRUPTED = "an interrupted reply"
 
 
-def _check_shape(sink: object) -> None:
-    """Raise AssertionError if this is no sink, or has a method of the wrong kind."""
+def _check_interface(sink: object) -> None:
+    """Raise `AssertionError` for an object that is not a sink, or has a method of the wrong kind."""
     name = type(sink).__name__
     is_async = isinstance(sink, AsyncSink)
     if is_async is isinstance(sink, Sink):  # neither, or both
@@ -71,7 +71,7 @@ def _check_shape(sink: object) -> None:
     for method_name in ("write", "thinking", "event", "finish"):
         method = getattr(sink, method_name)
         if not callable(method):
-            raise AssertionError(f"{name}.{method_name} is no method")
+            raise AssertionError(f"{name}.{method_name} must be a method, got {method!r}")
         try:
             inspect.signature(method).bind(None)
         except TypeError:
@@ -84,8 +84,8 @@ def _check_shape(sink: object) -> None:
             raise AssertionError(f"{name}.{method_name} must not be `async def`: subclass AsyncSink for that")
 
 
-def _run(server: Server, sink: Sink, name: str) -> None:
-    from streamkit import collect, stream_text  # noqa: PLC0415 - the server works without the rest of the library
+def _stream_sync(server: Server, sink: Sink, name: str) -> None:
+    from streamkit import collect, stream_text  # noqa: PLC0415 - the server works without it
 
     client = server.client(max_retries=0)
     if name == _INTERRUPTED:
@@ -95,8 +95,8 @@ def _run(server: Server, sink: Sink, name: str) -> None:
         collect(client, sinks=sink, on_error="return", model="claude-test", max_tokens=100, messages=[])
 
 
-async def _run_async(server: Server, sink: AsyncSink, name: str) -> None:
-    from streamkit import collect, stream_text  # noqa: PLC0415 - the server works without the rest of the library
+async def _stream_async(server: Server, sink: AsyncSink, name: str) -> None:
+    from streamkit import collect, stream_text  # noqa: PLC0415 - the server works without it
 
     async with server.async_client(max_retries=0) as client:
         if name == _INTERRUPTED:
@@ -106,8 +106,8 @@ async def _run_async(server: Server, sink: AsyncSink, name: str) -> None:
             await collect(client, sinks=sink, on_error="return", model="claude-test", max_tokens=100, messages=[])
 
 
-def _watched(sink: Sink | AsyncSink, raised: list[Exception]) -> Sink | AsyncSink:
-    """Make a sink that hands everything on, and notes what `finish` raises: a stream that failed before hides that."""
+def _noting_finish_errors(sink: Sink | AsyncSink, raised: list[Exception]) -> Sink | AsyncSink:
+    """Wrap a sink to note the exceptions of `finish`, which a stream with an earlier error does not raise."""
 
     def finish(result: Any) -> None:
         try:
@@ -124,26 +124,26 @@ def _watched(sink: Sink | AsyncSink, raised: list[Exception]) -> Sink | AsyncSin
             raise
 
     is_async = isinstance(sink, AsyncSink)
-    watched = AsyncSink() if is_async else Sink()
-    # In place of the methods, so that a stream still sees which ones are overridden.
+    wrapper = AsyncSink() if is_async else Sink()
+    # Use the sink's own methods: the stream sees which of them are overridden.
     for name in ("write", "thinking", "event", "_streamkit_body"):
         if hasattr(sink, name):
-            setattr(watched, name, getattr(sink, name))
-    setattr(watched, "finish", finish_async if is_async else finish)  # noqa: B010 - checkers refuse the plain form
-    return watched
+            setattr(wrapper, name, getattr(sink, name))
+    setattr(wrapper, "finish", finish_async if is_async else finish)  # noqa: B010 - checkers refuse an assignment
+    return wrapper
 
 
 def _stream_through(sink: Sink | AsyncSink, reply: Reply, name: str) -> Exception | None:
-    """Run one stream through the sink. Returns what the sink raised."""
+    """Run one stream through the sink, and return the exception that the sink raised, if any."""
     raised: list[Exception] = []
-    watched = _watched(sink, raised)
+    wrapper = _noting_finish_errors(sink, raised)
     with serve(reply) as server:
         try:
-            if isinstance(watched, AsyncSink):
-                asyncio.run(_run_async(server, watched, name))
+            if isinstance(wrapper, AsyncSink):
+                asyncio.run(_stream_async(server, wrapper, name))
             else:
-                _run(server, watched, name)
-        except Exception as error:  # noqa: BLE001 - whatever a sink raises
+                _stream_sync(server, wrapper, name)
+        except Exception as error:  # noqa: BLE001 - a sink may raise anything
             raised.append(error)
     return raised[0] if raised else None
 
@@ -156,7 +156,7 @@ def _in_event_loop() -> bool:
     return True
 
 
-def _checked_replies() -> Iterator[tuple[str, Reply]]:
+def _sample_replies() -> Iterator[tuple[str, Reply]]:
     awkward = ("Hello", " ", "\n", "wörld 日本語 👩\u200d🚀", "\r\n\t", "e\u0301\u2028", "x" * 5000, "")
     yield "a complete reply", Reply.text(awkward)
     yield "a reply with thinking", Reply.thinking("Hm,\n\n🤔", "so")
@@ -168,21 +168,21 @@ def _checked_replies() -> Iterator[tuple[str, Reply]]:
 
 
 def check_sink(sink: SinkOrFactory) -> None:
-    """Check that a sink of yours does what streams need of it, by running real streams through it.
+    """Check that your own sink works with streams, by running real streams through it.
 
-    Takes a sink, which is then used for one stream after the other, or, for a sink that serves one stream only, a
-    function without arguments that makes one, such as its class. The replies come from a loopback server: complete ones
-    with thinking, tool use and awkward text, an interrupted one, one that breaks off, a refused request. An `AsyncSink`
-    runs in an event loop of its own. Raises AssertionError that says what is wrong, and RuntimeError when an
-    `AsyncSink` is checked from async code.
+    Pass a sink, which then serves one stream after the other, or, for a sink that serves only one stream, a function
+    without arguments that makes one, such as its class. A loopback server sends the replies: complete ones with
+    thinking, tool use and awkward text, an interrupted one, one that breaks off, a refused request. An `AsyncSink` runs
+    in an event loop of its own. Raises `AssertionError` that says what is wrong, and `RuntimeError` if an `AsyncSink`
+    is checked from async code.
     """
-    made: object = sink
-    for name, reply in _checked_replies():
+    checked: object = sink
+    for name, reply in _sample_replies():
         if not isinstance(sink, Sink | AsyncSink) and callable(sink):
-            made = sink()
-        _check_shape(made)
-        if isinstance(made, AsyncSink) and _in_event_loop():
+            checked = sink()
+        _check_interface(checked)
+        if isinstance(checked, AsyncSink) and _in_event_loop():
             raise RuntimeError("check_sink runs an AsyncSink in an event loop of its own: call it from plain code")
-        raised = _stream_through(cast("Sink | AsyncSink", made), reply, name)
+        raised = _stream_through(cast("Sink | AsyncSink", checked), reply, name)
         if raised is not None:
-            raise AssertionError(f"{type(made).__name__} raised {raised!r} during {name}") from raised
+            raise AssertionError(f"{type(checked).__name__} raised {raised!r} during {name}") from raised

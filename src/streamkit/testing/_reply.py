@@ -1,13 +1,11 @@
-"""What the server of `streamkit.testing` answers: the `Reply` class, its faults, and the frames of a stream."""
+"""The replies of the server of `streamkit.testing`: the `Reply` class and its faults."""
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import os
 import re
-import struct
 import threading
 import zlib
 from collections.abc import Iterable, Mapping
@@ -16,7 +14,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 
-from streamkit.errors import dig
+from ._frames import (
+    AWS_CONTENT_TYPE,
+    PING,
+    MessageOptions,
+    aws_frame,
+    error_event,
+    event_data,
+    message_frames,
+    split_frames,
+    sse_frame,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -33,22 +41,11 @@ _ERROR_TYPES = {
     504: "timeout_error",
     529: "overloaded_error",
 }
-# The types of exception that a stream of Bedrock can end with, beside the API's own for the same thing.
-_AWS_EXCEPTIONS = {
-    "api_error": "internalServerException",
-    "invalid_request_error": "validationException",
-    "overloaded_error": "serviceUnavailableException",
-    "rate_limit_error": "throttlingException",
-    "timeout_error": "modelTimeoutException",
-}
-_AWS_FRAMING = "application/vnd.amazon.eventstream"
-_BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2,}")
-_CHARACTER = re.compile(rb"[\xc2-\xf4][\x80-\xbf]+")
-_WORD = re.compile(r"\S{1,12}\s*|\s+")
-_GROWING = ("text_delta", "thinking_delta", "signature_delta", "input_json_delta", "compaction_delta")
+_MULTIBYTE_CHARACTER = re.compile(rb"[\xc2-\xf4][\x80-\xbf]+")
+_APPENDING_DELTAS = ("text_delta", "thinking_delta", "signature_delta", "input_json_delta", "compaction_delta")
 
 
-class _Transport(TypedDict, total=False):
+class _TransportOptions(TypedDict, total=False):
     delay: float
     headers: Mapping[str, str]
     chunk_size: int
@@ -56,169 +53,42 @@ class _Transport(TypedDict, total=False):
     content_type: str
 
 
-class _Options(_Transport, total=False):
-    pings: bool
-    usage: Mapping[str, Any]
-    stop_reason: str
-    stop_sequence: str
-    model: str
-    message_id: str
+class _ReplyOptions(_TransportOptions, MessageOptions, total=False):
+    pass
 
 
-def _frame(event: Mapping[str, Any]) -> bytes:
-    # backslashreplace writes a lone surrogate as the escape that JSON has for it.
-    data = json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
-    kind = event.get("type")
-    return (f"event: {kind}\n".encode() if isinstance(kind, str) else b"") + b"data: " + data + b"\n\n"
-
-
-PING = _frame({"type": "ping"})
-
-
-def _error(kind: str, message: str | None) -> dict[str, Any]:
-    text = message if message is not None else kind.removesuffix("_error").replace("_", " ").capitalize()
-    return {"type": "error", "error": {"type": kind, "message": text}}
-
-
-def _aws_frame(frame: bytes) -> bytes:
-    """The same event as a message of the AWS event stream: half of it if it is cut, and what is no event as it is."""
-    lines = [line[5:] for line in frame.splitlines() if line.startswith(b"data:")]
-    if not lines:
-        return b"" if frame.startswith((b":", b"event:")) else frame  # a comment, or the beginning of an event
-    event: Any = None
-    with contextlib.suppress(ValueError):
-        event = json.loads(b"".join(lines))
-    kind = dig(event, "error", "type")
-    if dig(event, "type") == "error" and isinstance(kind, str):
-        names = {":exception-type": _AWS_EXCEPTIONS.get(kind, kind), ":message-type": "exception"}
-        payload = {"message": dig(event, "error", "message")}
-    else:
-        names = {":event-type": "chunk", ":message-type": "event"}
-        payload = {"bytes": base64.b64encode(b"\n".join(lines).strip()).decode()}
-    message = _aws_message({**names, ":content-type": "application/json"}, json.dumps(payload).encode())
-    return message if event is not None or frame.endswith((b"\n\n", b"\r\r", b"\r\n\r\n")) else message[:-4]
-
-
-def _aws_message(names: Mapping[str, str], payload: bytes) -> bytes:
-    headers = b""
-    for name, value in names.items():
-        said = value.encode()
-        headers += struct.pack(">B", len(name)) + name.encode() + struct.pack(">BH", 7, len(said)) + said  # 7: a string
-    prelude = struct.pack(">II", len(headers) + len(payload) + 16, len(headers))
-    message = prelude + struct.pack(">I", zlib.crc32(prelude)) + headers + payload
-    return message + struct.pack(">I", zlib.crc32(message))
-
-
-def _split_frames(body: bytes) -> tuple[bytes, ...]:
-    ends = [match.end() for match in _BLANK_LINE.finditer(body)]
-    return tuple(body[a:b] for a, b in zip([0, *ends], [*ends, len(body)], strict=True) if a < b)
-
-
-def _pieces(text: str, size: int) -> list[str]:
-    return [text[i : i + size] for i in range(0, len(text), size)]
-
-
-def _deltas(block: Mapping[str, Any], texts: Iterable[str] | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Split a finished block into what `content_block_start` holds and the deltas that complete it."""
-    kind = block.get("type")
-    start, deltas = dict(block), list[dict[str, Any]]()
-    if kind == "text":
-        start["text"] = ""
-        if block.get("citations"):
-            start["citations"] = []
-            deltas += [{"type": "citations_delta", "citation": citation} for citation in block["citations"]]
-        deltas += [
-            {"type": "text_delta", "text": t} for t in (_WORD.findall(block["text"]) if texts is None else texts)
-        ]
-    elif kind == "thinking":
-        start.update(thinking="", signature="")
-        deltas += [{"type": "thinking_delta", "thinking": t} for t in _WORD.findall(block["thinking"])]
-        deltas.append({"type": "signature_delta", "signature": block.get("signature", "")})
-    elif kind in ("tool_use", "server_tool_use", "mcp_tool_use"):
-        start["input"] = {}
-        source = json.dumps(block["input"], ensure_ascii=False)
-        deltas += [{"type": "input_json_delta", "partial_json": p} for p in ["", *_pieces(source, 10)]]
-    elif kind == "compaction":
-        summary = {key: block[key] for key in ("content", "encrypted_content") if key in block}
-        start.update(dict.fromkeys(summary))
-        deltas.append({"type": "compaction_delta", **summary})
-    return start, deltas
-
-
-def _message_frames(blocks: Iterable[tuple[Mapping[str, Any], Iterable[str] | None]], options: _Options) -> list[bytes]:
-    """All frames of a message with these (content block, text deltas or None) pairs."""
-    body, count, reason = list[bytes](), 0, "end_turn"
-    for index, (block, texts) in enumerate(blocks):
-        if not isinstance(block.get("type"), str):
-            raise TypeError(f"a content block needs a 'type': {block!r}")
-        try:
-            start, deltas = _deltas(block, texts)
-        except KeyError as error:
-            raise ValueError(f"a content block of type {block['type']!r} needs a {error}: {block!r}") from None
-        body.append(_frame({"type": "content_block_start", "index": index, "content_block": start}))
-        body += [_frame({"type": "content_block_delta", "index": index, "delta": delta}) for delta in deltas]
-        body.append(_frame({"type": "content_block_stop", "index": index}))
-        count += len(deltas)
-        reason = "tool_use" if block["type"] == "tool_use" else reason
-    sequence = options.get("stop_sequence")
-    reason = options.get("stop_reason", "stop_sequence" if sequence is not None else reason)
-    cache = {"cache_creation_input_tokens": 0, "cache_read_input_tokens": 0}
-    usage = {"input_tokens": 10, **cache, "output_tokens": max(count, 1), **options.get("usage", {})}
-    message: dict[str, Any] = {
-        "id": options.get("message_id", "msg_test"),
-        "type": "message",
-        "role": "assistant",
-        "model": options.get("model", "claude-test"),
-        "content": [],
-        "stop_reason": None,
-        "stop_sequence": None,
-        # Like the API: a placeholder here, the truth in message_delta.
-        "usage": {**{key: value for key, value in usage.items() if key != "server_tool_use"}, "output_tokens": 1},
-    }
-    final = {
-        key: value for key, value in usage.items() if key not in ("cache_creation", "service_tier", "inference_geo")
-    }
-    delta = {"stop_reason": reason, "stop_sequence": sequence}
-    return [
-        _frame({"type": "message_start", "message": message}),
-        *([PING] if options.get("pings", True) else []),
-        *body,
-        _frame({"type": "message_delta", "delta": delta, "usage": final}),
-        _frame({"type": "message_stop"}),
-    ]
-
-
-def _count(name: str, value: object, low: int, high: float = float("inf")) -> None:
+def _check_int(name: str, value: object, low: int, high: float = float("inf")) -> None:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an int, not {value!r}")
+        raise TypeError(f"expected an int for {name}, got {value!r}")
     if not low <= value <= high:
-        raise ValueError(f"{name} must be at least {low}" + (f" and at most {high}" if high != float("inf") else ""))
+        bounds = f"at least {low}" + (f" and at most {high}" if high != float("inf") else "")
+        raise ValueError(f"expected {bounds} for {name}, got {value!r}")
 
 
-def _seconds(name: str, value: object) -> None:
+def _check_seconds(name: str, value: object) -> None:
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
+        raise TypeError(f"expected a number of seconds for {name}, got {value!r}")
     if not 0 <= value <= threading.TIMEOUT_MAX:
-        raise ValueError(f"{name} must be a number of seconds from 0 on, not {value!r}")
+        raise ValueError(f"expected 0 or more seconds for {name}, got {value!r}")
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What the server answers to one request. Immutable: make one with a class method, change it with a fault method.
+    """An answer of the server to one request. Immutable: class methods make one, fault methods return a changed copy.
 
     Options of `text`, `thinking`, `tool_use`, `blocks`, `events` and `recorded`:
-        delay: seconds between two events (or chunks, when the body is cut into chunks of its own).
-        headers: extra response headers; they replace the server's own of the same name.
+        delay: seconds between two events (between two HTTP chunks, if the chunks have sizes of their own).
+        headers: additional response headers; a header replaces the server's own of the same name.
         chunk_size: bytes per HTTP chunk, instead of one event per chunk.
         status, content_type: of the response; 200 and `text/event-stream; charset=utf-8` by default.
 
     Options of the first four only:
-        pings: whether a ping follows `message_start`; default True.
-        usage: counts that replace the default ones (10 input tokens, one output token per delta). As the API does,
-            `message_start` says 1 output token and `message_delta` the true number.
+        pings: true (the default) for a ping after `message_start`.
+        usage: counts that replace the default ones (10 input tokens, one output token per delta). As with the API,
+            `message_start` reports 1 output token and `message_delta` the final count.
         stop_reason, stop_sequence, model, message_id: of the message.
 
-    Every method raises TypeError or ValueError at once when its arguments make no sense.
+    All methods raise `TypeError` or `ValueError` at once for invalid arguments.
     """
 
     frames: tuple[bytes, ...]
@@ -228,23 +98,25 @@ class Reply:
     headers: tuple[tuple[str, str], ...] = ()
     delay: float = 0.0
     chunk_sizes: tuple[int, ...] = ()
-    """Sizes in bytes of the HTTP chunks, used in turn; one chunk per event if empty."""
+    """The sizes of the HTTP chunks in bytes, used in turn; one chunk per event if empty."""
     splits_utf8: bool = False
     ending: Literal["end", "reset", "stall"] = "end"
     stall_pings: float | None = None
 
     def __post_init__(self) -> None:
-        """Check what the options brought."""
-        _seconds("delay", self.delay)
-        _count("status", self.status, 200, 599)
+        """Validate the options."""
+        _check_seconds("delay", self.delay)
+        _check_int("status", self.status, 200, 599)
         for size in self.chunk_sizes:
-            _count("a chunk size", size, 1)
+            _check_int("a chunk size", size, 1)
         for name, value in (*self.headers, ("content-type", self.content_type)):
             if not re.fullmatch(r"[!-9;-~]+", name) or not re.fullmatch(r"[ -~\t]*", value):
-                raise ValueError(f"not a header that HTTP allows: {name!r}: {value!r}")
+                raise ValueError(f"expected a valid HTTP header, got {name!r}: {value!r}")
 
     @classmethod
-    def _make(cls, frames: Iterable[bytes], options: _Transport, allowed: type = _Transport) -> Reply:
+    def _from_frames(
+        cls, frames: Iterable[bytes], options: _TransportOptions, allowed: type = _TransportOptions
+    ) -> Reply:
         unknown = options.keys() - allowed.__annotations__.keys()
         if unknown:
             raise TypeError(f"unknown option: {', '.join(sorted(unknown))}")
@@ -259,19 +131,19 @@ class Reply:
         )
 
     @classmethod
-    def text(cls, text: str | Iterable[str], **options: Unpack[_Options]) -> Reply:
-        """One text block. A str is split into deltas of about a word; an iterable of str is the deltas as they are."""
+    def text(cls, text: str | Iterable[str], **options: Unpack[_ReplyOptions]) -> Reply:
+        """Make a reply of one text block, from a str (one delta for about each word) or from its deltas."""
         deltas = None if isinstance(text, str) else list(text)
         if deltas and not all(isinstance(t, str) for t in deltas):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError("text must be a str or an iterable of str")
+            raise TypeError(f"expected a str or an iterable of str, got {deltas!r}")
         block = {"type": "text", "text": text if isinstance(text, str) else ""}
-        return cls._make(_message_frames([(block, deltas)], options), options, _Options)
+        return cls._from_frames(message_frames([(block, deltas)], options), options, _ReplyOptions)
 
     @classmethod
     def thinking(
-        cls, thinking: str, text: str, *, signature: str = "c2lnbmF0dXJl", **options: Unpack[_Options]
+        cls, thinking: str, text: str, *, signature: str = "c2lnbmF0dXJl", **options: Unpack[_ReplyOptions]
     ) -> Reply:
-        """A thinking block, closed by its signature, then a text block."""
+        """Make a reply of a thinking block, which ends with its signature, and a text block."""
         block = {"type": "thinking", "thinking": thinking, "signature": signature}
         return cls.blocks(block, {"type": "text", "text": text}, **options)
 
@@ -283,44 +155,45 @@ class Reply:
         *,
         text: str | None = None,
         id: str | None = None,  # noqa: A002 - the API's name
-        **options: Unpack[_Options],
+        **options: Unpack[_ReplyOptions],
     ) -> Reply:
-        """A text block if there is `text`, then a `tool_use` block whose `input` is streamed in small pieces of JSON.
+        """Make a reply of a text block, if there is `text`, and a `tool_use` block with `input` in small JSON deltas.
 
-        `id` is the tool use's own; by default it is made from the name and the input, the same on each run.
+        `id` is that of the tool use; by default it is derived from the name and the input, the same in each run.
         """
         source = f"{name}{json.dumps(input, sort_keys=True)}".encode()
         block = {"type": "tool_use", "id": id or f"toolu_{zlib.crc32(source):08x}", "name": name, "input": dict(input)}
         return cls.blocks(*([{"type": "text", "text": text}] if text is not None else []), block, **options)
 
     @classmethod
-    def blocks(cls, *blocks: Mapping[str, Any], **options: Unpack[_Options]) -> Reply:
-        """A message of these content blocks, given as they are in a finished message, streamed as the API streams them.
+    def blocks(cls, *blocks: Mapping[str, Any], **options: Unpack[_ReplyOptions]) -> Reply:
+        """Make a reply of content blocks in the form of a finished message, streamed as the API streams them.
 
-        Text, citations, thinking, tool inputs and compactions come as deltas; every other block comes whole.
+        Text, citations, thinking, tool inputs and compactions are sent as deltas, all other blocks in one event.
         """
-        return cls._make(_message_frames([(block, None) for block in blocks], options), options, _Options)
+        frames = message_frames([(block, None) for block in blocks], options)
+        return cls._from_frames(frames, options, _ReplyOptions)
 
     @classmethod
-    def events(cls, *events: Mapping[str, Any], **options: Unpack[_Transport]) -> Reply:
-        """Exactly these events, whatever they are."""
-        return cls._make([_frame(event) for event in events], options)
+    def events(cls, *events: Mapping[str, Any], **options: Unpack[_TransportOptions]) -> Reply:
+        """Make a reply of exactly these events, valid or not."""
+        return cls._from_frames([sse_frame(event) for event in events], options)
 
     @classmethod
     def recorded(
         cls,
         path_or_bytes: str | os.PathLike[str] | bytes,
         chunk_sizes: Iterable[int] | None = None,
-        **options: Unpack[_Transport],
+        **options: Unpack[_TransportOptions],
     ) -> Reply:
-        """A body as it is, from a file (see `record`) or from bytes.
+        """Make a reply of a recorded body, from a file (see `record`) or from bytes.
 
-        It is written event by event, or in chunks of `chunk_sizes` bytes, which start over when they are used up.
+        The body is sent event by event, or in chunks of `chunk_sizes` bytes, used in turn.
         """
         if chunk_sizes is not None and "chunk_size" in options:
-            raise TypeError("give chunk_size or chunk_sizes, not both")
+            raise TypeError("expected chunk_size or chunk_sizes, not both")
         body = path_or_bytes if isinstance(path_or_bytes, bytes) else Path(path_or_bytes).read_bytes()
-        reply = cls._make(_split_frames(body), options)
+        reply = cls._from_frames(split_frames(body), options)
         return reply if chunk_sizes is None else replace(reply, chunk_sizes=tuple(chunk_sizes))
 
     @classmethod
@@ -331,14 +204,15 @@ class Reply:
         message: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        """A refused request: an HTTP error `status` (400 to 599) with the API's JSON error of this `type`.
+        """Make the reply to a refused request: an HTTP `status` (400 to 599) and the API's JSON error of this `type`.
 
-        The type follows from the status by default. The SDK retries some statuses: see its `max_retries`.
+        By default the type follows from the status. The SDK retries some statuses: see its `max_retries`.
         """
-        _count("status", status, 400, 599)
+        _check_int("status", status, 400, 599)
         kind = type or _ERROR_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
-        body = json.dumps(_error(kind, message)).encode()
-        return cls._make([body], {"status": status, "headers": headers or {}, "content_type": "application/json"})
+        body = json.dumps(error_event(kind, message)).encode()
+        options: _TransportOptions = {"status": status, "headers": headers or {}, "content_type": "application/json"}
+        return cls._from_frames([body], options)
 
     @property
     def body(self) -> bytes:
@@ -347,14 +221,14 @@ class Reply:
 
     @cached_property
     def chunks(self) -> tuple[bytes, ...]:
-        """The body, as it is cut into HTTP chunks, each of which is written at once."""
+        """The HTTP chunks of the body, each of which is sent at once."""
         if not self.splits_utf8 and not self.chunk_sizes:
             return tuple(frame for frame in self.frames if frame)
         body, ends = self.body, list[int]()
         if self.splits_utf8:
-            # 1, 2 or 3 bytes into the character, whatever it has: each kind of half is met.
-            inside = enumerate(_CHARACTER.finditer(body))
-            ends = [match.start() + 1 + i % (len(match[0]) - 1) for i, match in inside]
+            # After 1, 2 and 3 bytes of a character in turn, as far as it has so many.
+            characters = enumerate(_MULTIBYTE_CHARACTER.finditer(body))
+            ends = [match.start() + 1 + i % (len(match[0]) - 1) for i, match in characters]
         else:
             end = 0
             while end < len(body):
@@ -362,13 +236,14 @@ class Reply:
                 ends.append(min(end, len(body)))
         return tuple(body[a:b] for a, b in zip([0, *ends], [*ends, len(body)], strict=True) if a < b)
 
-    def _until(self, after_events: int | None, after_bytes: int | None) -> tuple[bytes, ...]:
+    def _frames_until(self, after_events: int | None, after_bytes: int | None) -> tuple[bytes, ...]:
         if (after_events is None) == (after_bytes is None):
-            raise TypeError("give after_events or after_bytes, exactly one of them")
+            got = "neither" if after_events is None else "both"
+            raise TypeError(f"expected exactly one of after_events and after_bytes, got {got}")
         if after_events is not None:
-            _count("after_events", after_events, 0, len(self.frames))
+            _check_int("after_events", after_events, 0, len(self.frames))
             return self.frames[:after_events]
-        _count("after_bytes", after_bytes, 0, len(self.body))
+        _check_int("after_bytes", after_bytes, 0, len(self.body))
         kept, left = list[bytes](), cast("int", after_bytes)
         for frame in self.frames:
             kept.append(frame[:left])
@@ -376,80 +251,79 @@ class Reply:
         return tuple(frame for frame in kept if frame)
 
     def cut(self, *, after_events: int | None = None, after_bytes: int | None = None) -> Reply:
-        """The body ends cleanly after so many events, or so many bytes, as a proxy makes it end."""
-        return replace(self, frames=self._until(after_events, after_bytes), ending="end")
+        """End the body cleanly after so many events or bytes, as a proxy does."""
+        return replace(self, frames=self._frames_until(after_events, after_bytes), ending="end")
 
     def reset(self, *, after_events: int | None = None, after_bytes: int | None = None) -> Reply:
-        """The connection is reset (TCP RST) there, once the client's system has what was written before.
+        """Reset the connection (TCP RST) there, once the client's system has received the bytes before.
 
-        A client on Linux can still read all of it. Other systems may throw away what it has not read by then; there the
-        server waits 0.05 seconds first.
+        A client on Linux can still read all of these bytes. Other systems may discard those that it has not read yet;
+        on these systems the server waits 0.05 seconds before the reset.
         """
-        return replace(self, frames=self._until(after_events, after_bytes), ending="reset")
+        return replace(self, frames=self._frames_until(after_events, after_bytes), ending="reset")
 
     def stall(
         self, *, after_events: int | None = None, after_bytes: int | None = None, pings: float | None = None
     ) -> Reply:
-        """Silence from there on, or a ping each `pings` seconds, until the client or the server leaves."""
+        """Send nothing more from there on, or a ping every `pings` seconds, until either side closes the connection."""
         if pings is not None:
-            _seconds("pings", pings)
+            _check_seconds("pings", pings)
             if not pings:
-                raise ValueError("pings must be more than 0 seconds")
-        return replace(self, frames=self._until(after_events, after_bytes), ending="stall", stall_pings=pings)
+                raise ValueError(f"expected more than 0 seconds for pings, got {pings!r}")
+        return replace(self, frames=self._frames_until(after_events, after_bytes), ending="stall", stall_pings=pings)
 
     def error(self, type: str, *, after_events: int, message: str | None = None, body: bytes | None = None) -> Reply:  # noqa: A002
-        """An `error` event of this API error type after so many events, then a clean end.
+        """Send an `error` event of this API error type after so many events, then end the body cleanly.
 
-        `body` replaces the JSON data of that event by any bytes.
+        `body` replaces the JSON data of the event by any bytes.
         """
-        data = json.dumps(_error(type, message)).encode() if body is None else body
-        frame = framed(self, b"event: error\ndata: " + data + b"\n\n")
-        return replace(self, frames=(*self._until(after_events, None), frame), ending="end")
+        data = json.dumps(error_event(type, message)).encode() if body is None else body
+        frame = frame_for(self, b"event: error\ndata: " + data + b"\n\n")
+        return replace(self, frames=(*self._frames_until(after_events, None), frame), ending="end")
 
     def garbage(self, data: bytes, *, after_events: int) -> Reply:
-        """Insert these bytes, as they are, after so many events; the rest follows. They count as one event."""
+        """Insert bytes, unchanged, after so many events; the other events follow. The bytes count as one event."""
         if not isinstance(data, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"data must be bytes, not {data!r}")
-        return replace(self, frames=(*self._until(after_events, None), data, *self.frames[after_events:]))
+            raise TypeError(f"expected bytes for data, got {data!r}")
+        return replace(self, frames=(*self._frames_until(after_events, None), data, *self.frames[after_events:]))
 
     def split_utf8(self) -> Reply:
-        """Cut the body into HTTP chunks such that each character of more than one byte is split between two."""
+        """Split each character of more than one byte between two HTTP chunks."""
         return replace(self, splits_utf8=True)
 
     def aws(self) -> Reply:
-        """The body in the event stream framing of AWS, which is what Bedrock answers in.
+        """Encode the body in the event stream framing of AWS, in which Bedrock answers.
 
-        The server does this by itself for a request to Bedrock. It is for a fault that counts the bytes of that
+        The server does so by itself for a request to Bedrock. Call `aws` for a fault that counts the bytes of that
         framing: `reply.aws().cut(after_bytes=100)`. An `error` event becomes an exception, of Bedrock's type for it.
         """
         if not self.content_type.startswith("text/event-stream"):
             return self
-        # In this framing each character is ASCII.
-        frames = tuple(map(_aws_frame, self.frames))
-        return replace(self, frames=frames, content_type=_AWS_FRAMING, splits_utf8=False)
+        # This framing is ASCII: no character has more than one byte.
+        frames = tuple(map(aws_frame, self.frames))
+        return replace(self, frames=frames, content_type=AWS_CONTENT_TYPE, splits_utf8=False)
 
 
-def framed(reply: Reply, frame: bytes = PING) -> bytes:
-    """Give an event the framing of this reply."""
-    return _aws_frame(frame) if reply.content_type == _AWS_FRAMING else frame
+def frame_for(reply: Reply, frame: bytes = PING) -> bytes:
+    """Return a frame in the framing of a reply."""
+    return aws_frame(frame) if reply.content_type == AWS_CONTENT_TYPE else frame
 
 
-def _add_delta(block: dict[str, Any], delta: dict[str, Any]) -> None:
+def _apply_delta(block: dict[str, Any], delta: dict[str, Any]) -> None:
     if delta["type"] == "citations_delta":
         block.setdefault("citations", []).append(delta["citation"])
-    elif delta["type"] in _GROWING:
+    elif delta["type"] in _APPENDING_DELTAS:
         for key in delta.keys() - {"type"}:
             block[key] = (block.get(key) or "") + (delta[key] or "")
 
 
-def _whole_message(reply: Reply) -> dict[str, Any]:
-    """The message that the events of this reply add up to, or the first error among them."""
+def _accumulate_message(reply: Reply) -> dict[str, Any]:
+    """Return the message that the events of a reply add up to, or the first error among the events."""
     message, blocks = dict[str, Any](), dict[int, dict[str, Any]]()
     for frame in reply.frames:
-        data = b"".join(line[5:] for line in frame.splitlines() if line.startswith(b"data:"))
         event: dict[str, Any] = {}
         with contextlib.suppress(ValueError):  # half an event, or garbage
-            event = json.loads(data)
+            event = event_data(frame)
         kind = event.get("type")
         if kind == "error":
             return event
@@ -458,7 +332,7 @@ def _whole_message(reply: Reply) -> dict[str, Any]:
         elif kind == "content_block_start":
             blocks[event["index"]] = event["content_block"]
         elif kind == "content_block_delta":
-            _add_delta(blocks[event["index"]], event["delta"])
+            _apply_delta(blocks[event["index"]], event["delta"])
         elif kind == "message_delta":
             message = {**message, **event["delta"], "usage": {**message.get("usage", {}), **event["usage"]}}
     for block in blocks.values():
@@ -467,16 +341,16 @@ def _whole_message(reply: Reply) -> dict[str, Any]:
     return {**message, "content": list(blocks.values())}
 
 
-def unstreamed(reply: Reply) -> Reply:
-    """The same reply for a request that did not ask for a stream: one JSON object."""
+def as_json_reply(reply: Reply) -> Reply:
+    """Return the reply to a request without `stream=True`: the same message as one JSON object."""
     if not reply.content_type.startswith("text/event-stream"):
         return reply
     try:
-        message, status = _whole_message(reply), reply.status
+        message, status = _accumulate_message(reply), reply.status
         if message.get("type") == "error":
             status = {kind: status for status, kind in _ERROR_TYPES.items()}.get(message["error"]["type"], 500)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        return Reply.http_error(400, message=f"these events make no whole message: {error!r}")
+        return Reply.http_error(400, message=f"expected the events of a complete message, got {error!r}")
     body = json.dumps(message).encode()
     return replace(
         reply, frames=(body,), status=status, content_type="application/json", chunk_sizes=(), splits_utf8=False

@@ -1,4 +1,4 @@
-"""The requests that the loopback server of `streamkit.testing` reads: HTTP/1.1, within limits."""
+"""Reading of requests in the loopback server of `streamkit.testing`: HTTP/1.1, within limits."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _CHUNK_SIZE = re.compile(r"([0-9A-Fa-f]+)[ \t]*(;.*)?", re.DOTALL)
 
 
 class RequestError(Exception):
-    """A request that cannot be read. The connection is unusable after it, as nobody knows where the request ends."""
+    """A request that cannot be read. Its end is unknown, so the connection cannot be used for another one."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status, self.message = status, message
 
 
-class _Headers(Mapping[str, str]):
+class _CaseInsensitiveHeaders(Mapping[str, str]):
     def __init__(self, items: Iterable[tuple[str, str]]) -> None:
         self._items = {name.lower(): value for name, value in items}
 
@@ -44,7 +44,7 @@ class _Headers(Mapping[str, str]):
 
 @dataclass(frozen=True)
 class Request:
-    """A request as the server got it. `headers` is a mapping that ignores case; `path` includes the query."""
+    """A request as the server received it. `headers` is a mapping that ignores case; `path` includes the query."""
 
     method: str
     path: str
@@ -53,7 +53,7 @@ class Request:
 
     @property
     def json(self) -> Any:
-        """The parsed body. Raises ValueError if it is not JSON, or nested too deeply for Python's parser."""
+        """The parsed body. Raises `ValueError` if the body is not JSON, or nested too deeply for Python's parser."""
         try:
             return json.loads(self.body)
         except RecursionError as error:
@@ -61,17 +61,18 @@ class Request:
 
 
 def read_request(file: BinaryIO) -> Request | None:
-    """Read the next request. Returns None if the client closed the connection before the end of one.
+    """Read the next request. Returns `None` if the client closed the connection before the end of a request.
 
-    Raises `RequestError` for what is not HTTP/1.1, or is beyond the limits.
+    Raises `RequestError` for a request that is not HTTP/1.1, or exceeds the limits.
     """
     try:
         line = _read_line(file, "request line", 400)
         match = _REQUEST_LINE.fullmatch(line)
         if not match:
-            raise RequestError(400, f"expected a request line such as 'POST /v1/messages HTTP/1.1', got {_short(line)}")
+            text = f"expected a request line such as 'POST /v1/messages HTTP/1.1', got {_excerpt(line)}"
+            raise RequestError(400, text)
         headers = _read_headers(file)
-        return Request(match[1], match[2], _Headers(headers), _read_body(file, headers))
+        return Request(match[1], match[2], _CaseInsensitiveHeaders(headers), _read_body(file, headers))
     except EOFError:
         return None
 
@@ -86,12 +87,12 @@ def _read_line(file: BinaryIO, what: str, status: int) -> str:
 
 
 def _read_headers(file: BinaryIO) -> list[tuple[str, str]]:
-    """Read header lines up to the empty line. The names come in lower case."""
+    """Read the header lines up to the empty line, and return them with the names in lower case."""
     headers = list[tuple[str, str]]()
     while line := _read_line(file, "header", 431):
         match = _HEADER.fullmatch(line)
         if not match:
-            raise RequestError(400, f"expected a header such as 'name: value', got {_short(line)}")
+            raise RequestError(400, f"expected a header such as 'name: value', got {_excerpt(line)}")
         if len(headers) == _MAX_HEADERS:
             raise RequestError(431, f"the request has more than {_MAX_HEADERS} headers")
         headers.append((match[1].lower(), match[2]))
@@ -105,35 +106,35 @@ def _read_body(file: BinaryIO, headers: Iterable[tuple[str, str]]) -> bytes:
         if lengths:
             raise RequestError(400, "expected either content-length or transfer-encoding, got both")
         if [coding.lower() for coding in codings] != ["chunked"]:
-            raise RequestError(400, f"expected transfer-encoding 'chunked', got {_short(', '.join(codings))}")
+            raise RequestError(400, f"expected transfer-encoding 'chunked', got {_excerpt(', '.join(codings))}")
         return _read_chunks(file)
     if len(lengths) > 1:
-        raise RequestError(400, f"expected one content-length, got {_short(', '.join(sorted(lengths)))}")
+        raise RequestError(400, f"expected one content-length, got {_excerpt(', '.join(sorted(lengths)))}")
     length = lengths.pop() if lengths else "0"
     if not _DIGITS.fullmatch(length):
-        raise RequestError(400, f"expected a content-length in bytes, got {_short(length)}")
-    return _read_bytes(file, _bounded(length, 10))
+        raise RequestError(400, f"expected a content-length in bytes, got {_excerpt(length)}")
+    return _read_bytes(file, _parse_size(length, 10))
 
 
 def _read_chunks(file: BinaryIO) -> bytes:
-    """Read a body with `transfer-encoding: chunked`, and the trailers after it, which are ignored."""
+    """Read a body with `transfer-encoding: chunked`; read and ignore the trailers after it."""
     body = bytearray()
     while True:
         line = _read_line(file, "size of a chunk", 400)
         match = _CHUNK_SIZE.fullmatch(line)
         if not match:
-            raise RequestError(400, f"expected the size of a chunk in hexadecimal digits, got {_short(line)}")
-        size = _bounded(match[1], 16, len(body))
+            raise RequestError(400, f"expected the size of a chunk in hexadecimal digits, got {_excerpt(line)}")
+        size = _parse_size(match[1], 16, len(body))
         if not size:
             _read_headers(file)
             return bytes(body)
         body += _read_bytes(file, size)
         if end := _read_line(file, "end of a chunk", 400):
-            raise RequestError(400, f"expected the end of a chunk of {size} bytes, got {_short(end)}")
+            raise RequestError(400, f"expected the end of a chunk of {size} bytes, got {_excerpt(end)}")
 
 
-def _bounded(digits: str, base: int, before: int = 0) -> int:
-    """Convert a size. Its digits are counted first, as Python refuses to convert thousands of them."""
+def _parse_size(digits: str, base: int, before: int = 0) -> int:
+    """Parse a size. Count its digits first, because Python refuses to convert thousands of them."""
     digits = digits.lstrip("0") or "0"
     if len(digits) > 16 or before + int(digits, base) > _MAX_BODY:
         raise RequestError(413, f"the body of the request is larger than {_MAX_BODY} bytes")
@@ -147,5 +148,5 @@ def _read_bytes(file: BinaryIO, size: int) -> bytes:
     return data
 
 
-def _short(text: str) -> str:
+def _excerpt(text: str) -> str:
     return repr(text if len(text) <= 60 else f"{text[:60]}...")

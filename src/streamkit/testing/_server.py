@@ -1,4 +1,4 @@
-"""The loopback server of `streamkit.testing`: HTTP/1.1 on a socket, a thread for each connection."""
+"""The loopback server of `streamkit.testing`: HTTP/1.1 on a socket, with one thread per connection."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ._reply import Reply, framed, unstreamed
+from ._reply import Reply, as_json_reply, frame_for
 from ._request import Request, RequestError, read_request
 
 if sys.platform == "linux":
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from anthropic import Anthropic, AsyncAnthropic
     from typing_extensions import Self
 
-# Where messages are created: at the API, on Bedrock, on Vertex.
+# The paths under which messages are created: at the API, on Bedrock, on Vertex.
 _ENDPOINT = re.compile(r"/messages$|/model/[^/]+/invoke(-with-response-stream)?$|/models/[^/]+:(streamR|r)awPredict$")
-_WAIT = 5.0  # seconds that leaving the server, or a reset, waits for a thread or a peer that does not react
+_WAIT = 5.0  # how many seconds leaving the server, or a reset, waits for a thread or a client that does not react
 
 
 class _Connection:
-    """One client's TCP connection, served by a thread of its own until either side ends it."""
+    """A TCP connection of a client, served by a thread of its own until either side closes it."""
 
     def __init__(self, sock: socket.socket, answer: Callable[[Request], Reply], closing: threading.Event) -> None:
         self._sock, self._answer, self._closing = sock, answer, closing
@@ -42,11 +42,11 @@ class _Connection:
         self.thread = threading.Thread(target=self._run, name="streamkit-testing", daemon=True)
 
     def hang_up(self) -> None:
-        with contextlib.suppress(OSError):  # the client was first
+        with contextlib.suppress(OSError):  # the client may have closed the connection already
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def _run(self) -> None:
-        with contextlib.suppress(OSError), self._sock, self._file:  # a client may leave at any moment
+        with contextlib.suppress(OSError), self._sock, self._file:  # a client may disconnect at any moment
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             try:
                 while request := read_request(self._file):
@@ -59,17 +59,17 @@ class _Connection:
                 self._refuse(error)
 
     def _refuse(self, error: RequestError) -> None:
-        """Say what is wrong with the request, and end the connection."""
+        """Reply with the error, and end the connection."""
         self._write(Reply.http_error(error.status, message=error.message, headers={"connection": "close"}))
         self._sock.shutdown(socket.SHUT_WR)
-        # A socket that is closed with unread bytes resets the connection, and the client may lose the answer.
+        # Closing a socket with unread bytes resets the connection, and the client may lose the reply: read them first.
         deadline = time.monotonic() + _WAIT
         self._sock.settimeout(_WAIT)
         while self._sock.recv(65536) and time.monotonic() < deadline:
             pass
 
     def _write(self, reply: Reply) -> bool:
-        """Send the reply. Returns whether the connection can be used again."""
+        """Send the reply. Returns `True` if the connection can be used again."""
         headers = {"content-type": reply.content_type, "cache-control": "no-cache", "transfer-encoding": "chunked"}
         headers.update((name.lower(), value) for name, value in reply.headers)
         if "x-amzn-requestid" not in headers:
@@ -87,18 +87,18 @@ class _Connection:
         elif reply.ending == "reset":
             self._reset()
         else:
-            self._stall(reply.stall_pings, framed(reply))
+            self._stall(reply.stall_pings, frame_for(reply))
         return reply.ending == "end"
 
     def _reset(self) -> None:
         if sys.platform == "linux":
-            # A reset throws away what this side has not delivered: wait until the other side has acknowledged it all.
-            for _ in range(int(_WAIT * 1000)):  # pragma: no branch - a peer that never does is not waited for
+            # A reset discards bytes that were not delivered: wait until the client has acknowledged all of them.
+            for _ in range(int(_WAIT * 1000)):  # pragma: no branch - gives up on a client that never acknowledges
                 if fcntl.ioctl(self._sock, termios.TIOCOUTQ, bytes(4)) == bytes(4) or self._closing.wait(0.001):
                     break
-        else:  # pragma: no cover - other systems do not say what was acknowledged
+        else:  # pragma: no cover - other systems do not tell how much was acknowledged
             self._closing.wait(0.05)
-        self._file.close()  # it holds the socket open
+        self._file.close()  # the socket stays open as long as its file does
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("hh" if os.name == "nt" else "ii", 1, 0))
         self._sock.close()
 
@@ -106,7 +106,7 @@ class _Connection:
         self._sock.settimeout(pings)
         while True:
             try:
-                if not self._sock.recv(4096):  # the client has gone, or the server goes
+                if not self._sock.recv(4096):  # the client or the server has closed the connection
                     return
             except TimeoutError:
                 self._sock.sendall(b"%x\r\n%b\r\n" % (len(ping), ping))
@@ -115,7 +115,7 @@ class _Connection:
 class Server:
     """The server that `serve` makes: a context manager, for one use. Leaving it ends all its connections and threads.
 
-    `url` is the address for a client, `requests` the list of requests so far, `connections` the number of TCP
+    `url` is the address for a client, `requests` the list of requests so far, `connection_count` the number of TCP
     connections so far.
     """
 
@@ -123,21 +123,21 @@ class Server:
         self._replies, self._repeat = tuple(replies), repeat
         for reply in self._replies:
             if not isinstance(reply, Reply):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise TypeError(f"serve() takes replies such as Reply.text('...'), not {reply!r}")
+                raise TypeError(f"expected replies such as Reply.text('...'), got {reply!r}")
         if not self._replies:
-            raise ValueError("serve() needs at least one reply, such as Reply.text('...')")
+            raise ValueError("expected at least one reply, such as Reply.text('...'), got none")
         self.requests: list[Request] = []
-        self.connections: int = 0
+        self.connection_count: int = 0
         self.url: str = ""
-        self._used = 0
+        self._used_count = 0
         self._lock = threading.Lock()
         self._closing = threading.Event()
-        self._open: list[_Connection] = []
+        self._connections: list[_Connection] = []
         self._clients: list[Anthropic] = []
 
     def __enter__(self) -> Self:
         if self.url:
-            raise RuntimeError("a server is used once: call serve() again")
+            raise RuntimeError("a server can be entered only once: call serve() for a new one")
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.url = "http://{}:{}".format(*self._listener.getsockname())
         self._acceptor = threading.Thread(target=self._accept, name="streamkit-testing", daemon=True)
@@ -146,14 +146,14 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         self._closing.set()
-        # A last connection, to wake `accept`: closing the socket does not everywhere.
+        # Open a last connection to wake `accept`: on some systems closing the socket does not.
         with contextlib.suppress(OSError):
             socket.create_connection(self._listener.getsockname(), timeout=1).close()
         self._acceptor.join(_WAIT)
         self._listener.close()
-        for connection in self._open:
+        for connection in self._connections:
             connection.hang_up()
-        for connection in self._open:
+        for connection in self._connections:
             connection.thread.join(_WAIT)
         for client in self._clients:
             client.close()
@@ -174,7 +174,7 @@ class Server:
 
     def _client_options(self, kwargs: dict[str, Any], http_client: Callable[..., object]) -> dict[str, Any]:
         options: dict[str, Any] = {"api_key": "test-key", "base_url": self.url, **kwargs}
-        if "http_client" not in options:  # a proxy that the environment names cannot reach this server
+        if "http_client" not in options:  # bypass a proxy of the environment: it cannot reach this server
             options["http_client"] = http_client(mounts={"all://127.0.0.1": None})
         return options
 
@@ -184,39 +184,40 @@ class Server:
             if self._closing.is_set():
                 sock.close()
                 return
-            self.connections += 1  # before anything is answered, so that who has an answer sees the right number
+            self.connection_count += 1  # before the reply, so that a client with a reply sees the right number
             connection = _Connection(sock, self._answer, self._closing)
             connection.thread.start()
-            self._open = [*(one for one in self._open if one.thread.is_alive()), connection]
+            self._connections = [*(one for one in self._connections if one.thread.is_alive()), connection]
 
     def _answer(self, request: Request) -> Reply:
         with self._lock:
             self.requests.append(request)
             path = request.path.partition("?")[0]
             if request.method != "POST" or not _ENDPOINT.search(path):
-                return Reply.http_error(404, message=f"no such endpoint here: {request.method} {request.path}")
+                text = f"expected POST to a messages endpoint, got {request.method} {request.path}"
+                return Reply.http_error(404, message=text)
             try:
                 streamed = request.json.get("stream") is True
             except AttributeError:
                 return Reply.http_error(400, message="the body of the request is not a JSON object")
             except ValueError as error:
                 return Reply.http_error(400, message=f"the body of the request is not JSON: {error}")
-            given, self._used = self._used, self._used + 1
-            if given >= len(self._replies) and not self._repeat:
-                text = f"serve() was given {len(self._replies)} replies, all used: give it more, or repeat=True"
+            number, self._used_count = self._used_count, self._used_count + 1
+            if number >= len(self._replies) and not self._repeat:
+                text = f"serve() got {len(self._replies)} replies, all used: pass more, or repeat=True"
                 return Reply.http_error(400, message=text)
-        reply = self._replies[given % len(self._replies)]
+        reply = self._replies[number % len(self._replies)]
         if "/model/" not in path:
-            return reply if streamed else unstreamed(reply)
-        # Bedrock, which has a framing and a header of its own, and a path for what others have in the body.
-        reply = reply.aws() if path.endswith("-with-response-stream") else unstreamed(reply)
+            return reply if streamed else as_json_reply(reply)
+        # Bedrock has a framing and a request id header of its own, and names the streaming in the path.
+        reply = reply.aws() if path.endswith("-with-response-stream") else as_json_reply(reply)
         return replace(reply, headers=(("x-amzn-requestid", str(uuid.uuid4())), *reply.headers))
 
 
 def serve(*replies: Reply, repeat: bool = False) -> Server:
     """Serve these replies, one for each request, on a free port of this machine.
 
-    A request too many gets HTTP 400 that says so; with `repeat` the replies start over instead. Raises ValueError
-    without a reply, TypeError for what is no `Reply`.
+    A request beyond the last reply gets HTTP 400 with an explanation; with `repeat` the replies start over instead.
+    Raises `ValueError` without a reply, and `TypeError` for an object that is not a `Reply`.
     """
     return Server(replies, repeat)
