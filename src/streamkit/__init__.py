@@ -19,6 +19,8 @@ from .errors import (
 )
 from .sinks import AsyncSink, BufferSink, CallbackSink, Sink, StdoutSink, UsageMeter
 
+__version__ = "0.1.0"
+
 __all__ = [
     "AsyncEventStream",
     "AsyncSink",

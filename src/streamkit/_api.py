@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Literal, TypeAlias, TypeVar, overload
 
 import anthropic
@@ -18,24 +18,28 @@ from ._options import Options
 from ._params import (
     AsyncBetaResource,
     AsyncBetaSDKStream,
+    AsyncClient,
     AsyncSDKStream,
     AsyncSource,
     BetaResource,
     BetaStreamParams,
-    RequestStreamOptions,
     StreamOptions,
     StreamParams,
     SyncBetaSDKStream,
+    SyncClient,
     SyncSDKStream,
     SyncSource,
 )
 from ._result import OutputT, StreamResult
-from ._sdk.sources import Source, resolve, resolve_create_call
+from ._sdk.parameters import warn_of_deprecated_model
+from ._sdk.sources import Source, check_create, resolve, resolve_create_call
+from .sinks import SinkOrFactory
 
 RaiseOrReturn: TypeAlias = Literal["raise", "return"]
 AnyMessage: TypeAlias = Message | BetaMessage
-CreateT = TypeVar("CreateT", bound=Callable[..., AnyMessage | Awaitable[AnyMessage]])
-_OPTIONS = Options.__slots__
+WrappedT = TypeVar("WrappedT", bound=Callable[..., AnyMessage | Awaitable[AnyMessage]] | SyncClient | AsyncClient)
+_OPTIONS = tuple(Options.__slots__)
+Sinks: TypeAlias = SinkOrFactory | Iterable[SinkOrFactory] | None
 
 
 @overload
@@ -58,16 +62,34 @@ def stream_text(source: AsyncSDKStream, **options: Unpack[StreamOptions]) -> Asy
 def stream_text(source: SyncBetaSDKStream, **options: Unpack[StreamOptions]) -> TextStream[BetaMessage]: ...
 @overload
 def stream_text(source: AsyncBetaSDKStream, **options: Unpack[StreamOptions]) -> AsyncTextStream[BetaMessage]: ...
-def stream_text(source: Any, **params: Any) -> Any:
-    """Stream the text of a reply, as it arrives.
+def stream_text(
+    source: Any,
+    *,
+    sinks: Sinks = None,
+    idle_timeout: float | None = None,
+    total_timeout: float | None = None,
+    retries: int | None = None,
+    separator: str = "\n\n",
+    **params: Any,
+) -> Any:
+    """Stream the text of a reply, as it arrives: returns a `TextStream`, or an `AsyncTextStream` for an async source.
 
-    `source` is a client or messages resource of the SDK, with the request's parameters as keywords, or a stream that
-    the SDK opened, with none. Nothing is sent before the stream is opened, entered or iterated. See `StreamOptions`
-    for the options.
+    `source` is a client or messages resource of the SDK, with the request's parameters as keywords (`model`,
+    `max_tokens`, `messages`, `tools`, `output_format`, ...), or a stream that the SDK opened, without parameters.
+    Nothing is sent before the stream is opened, entered or iterated.
 
-    Raises `TypeError` for an object that is not a source, and `TypeError` or `ValueError` for a wrong option.
+    - `sinks`: the receivers of the text while it arrives: a sink, a function that makes one, or several of either.
+    - `idle_timeout`: seconds without content after which the stream ends with `StreamTimeoutError`. Off by default.
+    - `total_timeout`: seconds, counted from `open`, after which the stream ends so. Off by default.
+    - `retries`: how many times a stream that fails before its first content is retried; the client's `max_retries` by
+      default, 2 for a resource, and 0 for a stream that the SDK opened.
+    - `separator`: the text between two text blocks with a block of another kind between them. A blank line by default.
+
+    Raises `TypeError` for an object that is not a source and for an unknown keyword, and `TypeError` or `ValueError`
+    for a wrong option, before anything is sent.
     """
-    resolved, options = _split_options(source, params)
+    options = Options(sinks, retries, idle_timeout, total_timeout, separator)
+    resolved = _resolve(source, params, options)
     return AsyncTextStream(resolved, options) if resolved.is_async else TextStream(resolved, options)
 
 
@@ -103,12 +125,23 @@ def stream_events(
 def stream_events(
     source: AsyncBetaSDKStream, **options: Unpack[StreamOptions]
 ) -> AsyncEventStream[BetaRawMessageStreamEvent, BetaMessage]: ...
-def stream_events(source: Any, **params: Any) -> Any:
+def stream_events(
+    source: Any,
+    *,
+    sinks: Sinks = None,
+    idle_timeout: float | None = None,
+    total_timeout: float | None = None,
+    retries: int | None = None,
+    separator: str = "\n\n",
+    **params: Any,
+) -> Any:
     """Stream the SDK's own raw event objects, with the same result, sinks and guarantees as `stream_text`.
 
-    Takes and raises what `stream_text` does.
+    The parameters, options and exceptions are those of `stream_text`. Returns an `EventStream`, or an
+    `AsyncEventStream` for an async source.
     """
-    resolved, options = _split_options(source, params)
+    options = Options(sinks, retries, idle_timeout, total_timeout, separator)
+    resolved = _resolve(source, params, options)
     return AsyncEventStream(resolved, options) if resolved.is_async else EventStream(resolved, options)
 
 
@@ -166,7 +199,18 @@ def collect(
 def collect(
     source: AsyncBetaSDKStream, *, on_error: RaiseOrReturn = ..., **options: Unpack[StreamOptions]
 ) -> Coroutine[Any, Any, StreamResult[BetaMessage]]: ...
-def collect(source: Any, *, on_error: Any = "raise", on_interrupt: Any = None, **params: Any) -> Any:
+def collect(
+    source: Any,
+    *,
+    on_error: RaiseOrReturn = "raise",
+    on_interrupt: RaiseOrReturn | None = None,
+    sinks: Sinks = None,
+    idle_timeout: float | None = None,
+    total_timeout: float | None = None,
+    retries: int | None = None,
+    separator: str = "\n\n",
+    **params: Any,
+) -> Any:
     """Read a reply to its end, into the sinks, and return its `StreamResult`; for an async source, a coroutine of it.
 
     With `on_error="return"` every `anthropic.APIError`, also of a request that was refused or never got through, and
@@ -174,63 +218,78 @@ def collect(source: Any, *, on_error: Any = "raise", on_interrupt: Any = None, *
     raised; its `error` is that exception. Takes and raises what `stream_text` does, and `StreamError` for a stream
     that ends early.
     """
-    resolved, options = _split_options(source, params)
+    options = Options(sinks, retries, idle_timeout, total_timeout, separator)
+    resolved = _resolve(source, params, options)
     for name, choice in (("on_error", on_error), ("on_interrupt", on_interrupt or "raise")):
         if choice not in ("raise", "return"):
             raise ValueError(f'expected "raise" or "return" for {name}=, got {choice!r}')
     if resolved.is_async:
         if on_interrupt is not None:
             raise TypeError("on_interrupt= is for sync sources: async code is interrupted by cancelling its task")
-        return _drain_async(AsyncTextStream(resolved, options), on_error)
+        coroutine: Any = _drain_async(AsyncTextStream(resolved, options), on_error)
+        coroutine.__qualname__ = "collect"  # which Python names if it is never awaited
+        return coroutine
     return _drain(TextStream(resolved, options), on_error, on_interrupt)
 
 
-def streamed(create: CreateT, **options: Unpack[RequestStreamOptions]) -> CreateT:
-    """Wrap a `messages.create`: same arguments, same `Message` back, streamed underneath.
+def streamed(
+    create: WrappedT,
+    *,
+    sinks: Sinks = None,
+    idle_timeout: float | None = None,
+    total_timeout: float | None = None,
+    retries: int | None = None,
+    separator: str = "\n\n",
+) -> WrappedT:
+    """Wrap a `messages.create`, or a whole client: same arguments, same `Message` back, streamed underneath.
 
-    `options` are those of `stream_text`, with `retries`. A call with `stream=True` is passed on
-    unchanged. The wrapped function raises `StreamError` on anything but a complete reply.
+    Of a client, this returns a copy of the same type whose `messages.create` and `beta.messages.create` are wrapped;
+    copies that `with_options` makes of the copy are not. A call with `stream=True` is passed on unchanged. The options
+    are those of `stream_text`. The wrapped function raises `StreamError` on anything but a complete reply.
 
-    Raises `TypeError` if `create` is not callable, and for an unknown option.
+    Raises `TypeError` for an object that is neither a client nor a function that takes `stream`.
     """
-    if not callable(create):
-        raise TypeError(f"expected a function such as client.messages.create, got {create!r}")
-    unknown = sorted(set(options) - set(_OPTIONS))
-    if unknown:
-        raise TypeError(
-            f"expected options, got {', '.join(unknown)}: pass the request's parameters to the wrapped function"
-        )
-    stream_options = Options(**options)
-    call_create: Any = create
+    options = Options(sinks, retries, idle_timeout, total_timeout, separator)
+    wrapped: Any = create
+    if hasattr(wrapped, "with_options") and hasattr(wrapped, "messages"):
+        client = wrapped.with_options()
+        for resource in (client.messages, client.beta.messages):
+            resource.create = _streamed(resource.create, options)
+        return client  # type: ignore[no-any-return]
+    check_create(create)
+    return _streamed(create, options)  # type: ignore[no-any-return]
 
+
+def _streamed(create: Any, options: Options) -> Any:
     if inspect.iscoroutinefunction(inspect.unwrap(create)):
 
         @functools.wraps(create)
         async def call_async(*args: Any, **kwargs: Any) -> Any:
             if kwargs.get("stream"):
-                return await call_create(*args, **kwargs)
-            stream: Any = AsyncTextStream(resolve_create_call(create, args, kwargs), stream_options)
+                return await create(*args, **kwargs)
+            stream: Any = AsyncTextStream(resolve_create_call(create, args, kwargs), options)
             return (await _drain_async(stream, "raise")).message
 
-        return call_async  # type: ignore[return-value] # pyright: ignore[reportReturnType]
+        return call_async
 
     @functools.wraps(create)
     def call(*args: Any, **kwargs: Any) -> Any:
         if kwargs.get("stream"):
             return create(*args, **kwargs)
-        stream: Any = TextStream(resolve_create_call(create, args, kwargs), stream_options)
+        warn_of_deprecated_model(kwargs, stacklevel=2)
+        stream: Any = TextStream(resolve_create_call(create, args, kwargs), options)
         return _drain(stream, "raise", "raise").message
 
-    return call  # type: ignore[return-value] # pyright: ignore[reportReturnType]
+    return call
 
 
-def _split_options(source: Any, params: dict[str, Any]) -> tuple[Source, Options]:
-    """Separate the options from the request's parameters, and validate both before a request is sent."""
-    given = {name: params.pop(name) for name in _OPTIONS if name in params}
-    resolved = resolve(source, params)
-    if resolved.max_retries is None and given.get("retries") is not None:
+def _resolve(source: Any, params: dict[str, Any], options: Options) -> Source:
+    """Return the validated source, and warn of a deprecated model at the line that called the public function."""
+    resolved = resolve(source, params, _OPTIONS)
+    if resolved.max_retries is None and options.retries is not None:
         raise TypeError("retries= needs a source that can be opened again: hand in the client and the parameters")
-    return resolved, Options(**given)
+    warn_of_deprecated_model(params, stacklevel=3)
+    return resolved
 
 
 def _drain(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, overload
 
 import anthropic
@@ -11,12 +12,13 @@ from anthropic.types import Message, MessageParam, RawMessageStreamEvent, ToolUs
 from anthropic.types.beta import BetaMessage, BetaMessageParam
 from typing_extensions import TypeVar
 
+from ._headers import ResponseHeaders
 from ._history import LIMITS, resendable_blocks
 from ._pickling import flatten, unflatten
 from .errors import StreamError
 
-Status: TypeAlias = Literal["streaming", "complete", "interrupted", "disconnected", "timed_out", "failed"]
-"""The status of a stream: `"streaming"`, or how it ended."""
+Status: TypeAlias = Literal["pending", "streaming", "complete", "interrupted", "disconnected", "timed_out", "failed"]
+"""The status of a stream: `"pending"` (nothing was sent yet), `"streaming"`, or how it ended."""
 
 MessageT = TypeVar("MessageT", bound="Message | BetaMessage", default=Message)
 OutputT = TypeVar("OutputT", default=None)
@@ -91,6 +93,8 @@ class StreamResult(Generic[MessageT, OutputT]):
 
     The `result` of each error belongs to that attempt. It holds no text, as an attempt with content is not retried, but
     the usage that the API had reported."""
+    response_headers: Mapping[str, str] = field(default_factory=ResponseHeaders)
+    """The headers of the last response, by names of any case; empty before they arrived."""
     _unclosed_blocks: frozenset[int] | None = None
     """The positions, in the message, of the blocks whose end had not arrived; `None` means the last block."""
     _deltas: int = 0

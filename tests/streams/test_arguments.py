@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import inspect
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import anthropic
 import pytest
+from anthropic.resources.messages import DEPRECATED_MODELS
 
 import streamkit
 from streamkit import StreamProtocolError
+from streamkit._options import Options
 from streamkit.testing import serve
 from tests.support.clients import PARAMS, assert_no_connection_in_use, async_sdk_client
 from tests.support.harness import Harness
@@ -24,14 +29,67 @@ pytestmark = [
 ]
 
 
-async def test_an_unknown_parameter_is_refused_before_a_request_is_sent(harness: Harness) -> None:
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ({"nonsense": 1}, "got nonsense=$"),
+        ({"nonsense": 1, "output_format": int}, "got nonsense=$"),
+        ({"max_token": 1}, r"got max_token=; did you mean max_tokens=\?$"),
+        ({"idle_timout": 1}, r"got idle_timout=; did you mean idle_timeout=\?$"),
+    ],
+)
+async def test_an_unknown_keyword_is_refused_at_the_call(harness: Harness, extra: dict[str, Any], message: str) -> None:
     log = Log()
     with serve(REPLY) as server:
-        for extra in ({"nonsense": 1}, {"nonsense": 1, "output_format": int}):
-            with pytest.raises(TypeError, match="nonsense"):
-                await harness.text(server, sinks=log, **extra).open()
+        with pytest.raises(TypeError, match=message):
+            harness.text(server, sinks=log, **extra)
         assert server.requests == []
-    assert log.calls == [("finish", "failed")] * 2
+    assert log.calls == []
+
+
+async def test_a_resource_that_takes_anything_is_not_checked() -> None:
+    class Anything:
+        with_raw_response = None
+
+        def create(self, **kwargs: Any) -> Any:
+            return kwargs
+
+    with pytest.raises(TypeError, match="expected a stream from the call, got dict"):
+        streamkit.stream_text(Anything(), nonsense=1).open()  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("function", [streamkit.stream_text, streamkit.stream_events, streamkit.collect])
+def test_help_shows_the_options_with_their_defaults(function: Callable[..., Any]) -> None:
+    parameters = inspect.signature(function).parameters
+    options = {name: parameters[name].default for name in Options.__slots__}
+    assert options == {field.name: field.default for field in dataclasses.fields(Options)}
+    assert {parameters[name].kind for name in options} == {inspect.Parameter.KEYWORD_ONLY}
+    text = inspect.getdoc(streamkit.stream_text) or ""
+    assert all(f"`{name}`" in text for name in options)
+
+
+def test_a_coroutine_that_is_never_awaited_has_the_name_of_the_function() -> None:
+    client = anthropic.AsyncAnthropic(api_key="made-up")
+    with pytest.warns(RuntimeWarning, match="coroutine 'collect' was never awaited"):
+        streamkit.collect(client, **PARAMS)
+
+
+def test_a_deprecated_model_is_named_at_the_caller_s_line() -> None:
+    model = next(iter(DEPRECATED_MODELS))
+    client = anthropic.Anthropic(api_key="made-up")
+    calls: list[Callable[[], Any]] = [
+        lambda: streamkit.stream_text(client, **{**PARAMS, "model": model}),
+        lambda: streamkit.stream_events(client, **{**PARAMS, "model": model}),
+        lambda: streamkit.collect(client, **{**PARAMS, "model": model}),
+        lambda: streamkit.streamed(client.messages.create)(**{**PARAMS, "model": model}),
+    ]
+    for call in calls:
+        with pytest.raises(DeprecationWarning, match=f"the model '{model}' is deprecated and reaches its end of life"):
+            call()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        calls[0]()
+    assert [warning.filename for warning in caught] == [__file__]
 
 
 WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {

@@ -31,8 +31,8 @@ pytestmark = [
 async def test_members_before_in_and_after(harness: Harness) -> None:
     with serve(REPLY) as server:
         stream = harness.text(server)
-        assert (stream.text, stream.status, stream.message, stream.request_id) == ("", "streaming", None, None)
-        assert (stream.usage.input_tokens, stream.result.status, stream.partial_output) == (0, "streaming", None)
+        assert (stream.text, stream.status, stream.message, stream.request_id) == ("", "pending", None, None)
+        assert (stream.usage.input_tokens, stream.result.status, stream.partial_output) == (0, "pending", None)
         assert server.requests == [], "making a stream sends nothing"
         seen = ""
         async with stream:

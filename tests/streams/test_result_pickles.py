@@ -161,7 +161,7 @@ def test_a_pickle_of_a_running_stream_and_of_one_that_never_began() -> None:
     with serve(Reply.events(*WHOLE)) as server:
         stream = stream_text(sdk_client(server, api_key=KEY), **PARAMS)
         before = again(stream.result)
-        assert (before.status, before.message, before.text, before.attempts) == ("streaming", None, "", 0)
+        assert (before.status, before.message, before.text, before.attempts) == ("pending", None, "", 0)
         assert (before.usage.input_tokens, before.usage.output_tokens, before.usage_final) == (0, 0, False)
         assert before.new_messages() == []
         with stream:

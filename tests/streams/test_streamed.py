@@ -118,10 +118,35 @@ async def test_streamed_looks_like_what_it_wraps(harness: Harness) -> None:
         assert wrapped.__name__ == "create"
         assert inspect.signature(wrapped) == inspect.signature(create)
         assert inspect.iscoroutinefunction(wrapped) == harness.is_async
-        with pytest.raises(TypeError, match="expected a function such as"):
+        with pytest.raises(TypeError, match="expected a client or a function such as"):
             streamkit.streamed("create")  # type: ignore[type-var]
-        with pytest.raises(TypeError, match="expected options, got model"):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'model'"):
             streamkit.streamed(create, model="x")
         with pytest.raises(TypeError):
             await harness.call(wrapped, **PARAMS, nonsense=1)
         assert server.requests == []
+
+
+async def test_a_whole_client_is_wrapped(harness: Harness) -> None:
+    pieces: list[str] = []
+    with serve(REPLY, repeat=True) as server:
+        client = harness.client(server)
+        wrapped = streamkit.streamed(client, sinks=lambda: streamkit.CallbackSink(on_text=pieces.append))
+        assert type(wrapped) is type(client)
+        for resource in (wrapped.messages, wrapped.beta.messages):
+            message = await harness.call(resource.create, **PARAMS)
+            assert message.content[0].text == TEXT
+        assert [request.json.get("stream") for request in server.requests] == [True, True]
+        await harness.call(client.messages.create, **PARAMS)
+        assert server.requests[-1].json.get("stream") is None, "the client itself is as it was"
+    assert "".join(pieces) == TEXT * 2
+
+
+async def test_functions_without_stream_are_refused_when_they_are_wrapped(harness: Harness) -> None:
+    with serve(REPLY) as server:
+        messages = harness.client(server).messages
+        for function in (messages.parse, messages.stream, messages.count_tokens, lambda *, model: None, len):
+            with pytest.raises(TypeError, match="expected a function that takes stream="):
+                streamkit.streamed(function)
+        with pytest.raises(TypeError, match="got with_raw_response or with_streaming_response"):
+            streamkit.streamed(messages.with_raw_response.create)

@@ -296,6 +296,5 @@ def not_to_be_wrapped(client: anthropic.Anthropic) -> None:
     streamed(client.messages.with_raw_response.create)  # type: ignore[type-var]
     streamed(client.messages.with_streaming_response.create)  # type: ignore[type-var]
     streamed(client.messages.stream)  # type: ignore[type-var]
-    streamed(client)  # type: ignore[type-var]
     streamed(client.messages.create, model="m")  # type: ignore[call-arg]
     streamed(client.messages.create)(model="m", max_tokens=1)  # type: ignore[call-overload]

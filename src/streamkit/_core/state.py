@@ -233,7 +233,9 @@ class StreamState:
     @property
     def status(self) -> Status:
         """The status of the stream."""
-        return "streaming" if self._final is None else self._final.status
+        if self._final is not None:
+            return self._final.status
+        return "streaming" if self.attempts else "pending"
 
     @property
     def total_deadline(self) -> float:
@@ -276,7 +278,7 @@ class StreamState:
 
     def result(self, now: float) -> StreamResult[Any, Any]:
         """Return the final result, or the result so far."""
-        return self._final or self.build_result("streaming", None, now)
+        return self._final or self.build_result(self.status, None, now)
 
     def status_for(self, error: BaseException) -> Status:
         """Return the status of a stream that `error` ends."""
@@ -364,7 +366,7 @@ class StreamState:
         sdk_message: Any = None if message is None else response.build_message(message)
         pairs = [] if sdk_message is None else list(zip(looks, sdk_message.content, strict=False))
         parsed, parse_error = None, None
-        if self._output_format is not None and status != "streaming":
+        if self._output_format is not None and status not in ("pending", "streaming"):
             parsed, parse_error = parse_output(self._output_format, sdk_message, stop_reason)
         return StreamResult(
             text=str(builder.text),
@@ -386,6 +388,7 @@ class StreamState:
             attempts=self.attempts,
             request_id=response.request_id,
             failed_attempts=self._failed_attempts,
+            response_headers=response.headers,
             # Of all blocks by now: the message may hold one that was opened meanwhile.
             _unclosed_blocks=frozenset(range(len(builder.blocks)))
             - {at for at, (_, closed, _) in enumerate(looks) if closed},

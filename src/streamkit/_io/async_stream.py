@@ -25,7 +25,7 @@ from streamkit._result import EventT, ItemT, MessageT, OutputT, Status, StreamRe
 from streamkit._sdk.sources import Source
 
 from .async_wait import ENDED, AsyncioWait, Leftover, LoopEnd, TrioWait, run_shielded
-from .base import AT_EXIT_MESSAGE, DRAIN_SECONDS, DROPPED_MESSAGE, TWO_READERS_MESSAGE, BaseStream
+from .base import AT_EXIT_MESSAGE, DRAIN_SECONDS, DROPPED_MESSAGE, TWO_READERS_MESSAGE, BaseStream, logger
 from .interrupt import can_interrupt, interrupt_read
 from .lifetime import track, untrack
 
@@ -207,6 +207,7 @@ class AsyncStreamBase(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
     async def _open_attempt(self) -> None:
         state, interrupter = self._state, self._interrupter
         state.attempt_started(monotonic())
+        logger.debug("open: attempt %d", state.attempts)
         interrupter.total_deadline = state.total_deadline
         track(self)
         interrupter.attach(self._wait.end)
@@ -237,13 +238,16 @@ class AsyncStreamBase(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
         self._open_streams.append(await self._source.opener(None)())
 
     async def _retry(self) -> None:
-        interrupter = self._interrupter
+        interrupter, delay = self._interrupter, self._state.retry_delay()
+        logger.info(
+            "retry after attempt %d: %s, in %.2f s", self._state.attempts, type(self._state.failure).__name__, delay
+        )
         interrupter.detach()
         await self._release()
         interrupter.reset_idle()
         interrupter.attach(self._wait.end)
         self._wait.watch()
-        await self._wait.run(partial(anyio.sleep, self._state.retry_delay()))
+        await self._wait.run(partial(anyio.sleep, delay))
         if interrupter.reason is not None:
             self._state.interrupted(interrupter.reason)
         else:
@@ -257,7 +261,7 @@ class AsyncStreamBase(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
 
     async def _run_shielded(self, work: Coroutine[Any, Any, None]) -> None:
         """Await something to its end, also if this task is cancelled meanwhile."""
-        # A stand-in for a stream needs no task of its own: only the HTTP library never resumes a close that is cut off.
+        # Not for a stand-in: only the HTTP library never resumes a close that is cut off.
         loop = self._loop if hasattr(self._open_streams[-1], "response") else None
         await run_shielded(work, loop)
 
@@ -314,8 +318,7 @@ class AsyncStreamBase(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
 
     async def _conclude(self, status: Status, error: BaseException | None) -> None:
         """Record the status, close the connection, finish the sinks; shielded from cancellation. Idempotent."""
-        self._interrupter.disarm()
-        result = self._state.finish(status, error, monotonic())
+        result = self._finish(status, error)
         with anyio.CancelScope(shield=True):
             try:
                 await self._release()
@@ -368,8 +371,7 @@ class AsyncStreamBase(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
                 state.flush()
                 answers += filter(inspect.isawaitable, [method(item) for method, item in state.sinks.pending_calls])
             finally:
-                self._interrupter.disarm()
-                result = state.finish("interrupted", None, monotonic())
+                result = self._finish("interrupted", None)
                 unfinished = state.sinks.unfinished()
                 state.sinks.release()
                 answers += filter(inspect.isawaitable, (sink.finish(result) for sink in unfinished))

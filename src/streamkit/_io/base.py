@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Generic
 
@@ -11,13 +13,15 @@ from anthropic.types import Usage
 
 from streamkit._core.dispatch import SinkDispatcher
 from streamkit._core.recording import RecordingState
-from streamkit._core.state import StreamState
+from streamkit._core.state import OVER, StreamState
 from streamkit._options import Options
 from streamkit._result import MessageT, OutputT, Status, StreamResult
 from streamkit._sdk.response import NoResponse
 from streamkit._sdk.sources import Source
 
 from .interrupt import Interrupter
+
+logger = logging.getLogger("streamkit")
 
 DRAIN_SECONDS = 0.2  # how long the end of the body may take once the message is complete
 TWO_READERS_MESSAGE = "this stream is being read already: one reader at a time; use a sink to pass the text on"
@@ -101,6 +105,11 @@ class BaseStream(Generic[MessageT, OutputT]):
         """The API's id of the request, from the response's headers; `None` before they arrive."""
         return self._state.attempt.response.request_id
 
+    @property
+    def response_headers(self) -> Mapping[str, str]:
+        """The response's headers (rate limits, ids), by names of any case; empty before they arrive."""
+        return self._state.attempt.response.headers
+
     def cancel(self) -> None:
         """End the stream, from any thread, task or signal handler. Harmless when repeated or late.
 
@@ -111,6 +120,15 @@ class BaseStream(Generic[MessageT, OutputT]):
         self._interrupter.interrupt("cancel")
         if self._interrupter.reason == "cancel":
             self._state.cancelled = True
+
+    def _finish(self, status: Status, error: BaseException | None) -> StreamResult[Any, Any]:
+        """Make the result final, and log how the stream ended."""
+        self._interrupter.disarm()
+        was_over = self._state.phase is OVER
+        result = self._state.finish(status, error, time.monotonic())
+        if not was_over:
+            logger.debug("end: %s", result.status)
+        return result
 
     def _leave_to_parent(self) -> None:  # pragma: no cover - in child processes, by the tests of forks
         """Leave the stream to the parent process: neither close its connection nor finish its sinks."""
@@ -138,9 +156,11 @@ class BaseStream(Generic[MessageT, OutputT]):
         """Raise `RuntimeError` unless the stream ended normally or was cancelled."""
         if self._state.cancelled:
             return
+        status = self._state.status
+        if self._closed and status == "complete":
+            raise RuntimeError("this stream was read to its end already: its text and message are in stream.result")
         if self._closed:
             raise RuntimeError("this stream is closed: read it before closing it or leaving its with block")
-        status = self._state.status
         if status != "complete":
             raise RuntimeError(f"this stream has ended ({status}): make a new one to send the request again")
 

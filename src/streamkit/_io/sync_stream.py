@@ -21,7 +21,7 @@ from streamkit._options import Options
 from streamkit._result import EventT, ItemT, MessageT, OutputT, Status, StreamResult
 from streamkit._sdk.sources import Source
 
-from .base import AT_EXIT_MESSAGE, DRAIN_SECONDS, DROPPED_MESSAGE, TWO_READERS_MESSAGE, BaseStream
+from .base import AT_EXIT_MESSAGE, DRAIN_SECONDS, DROPPED_MESSAGE, TWO_READERS_MESSAGE, BaseStream, logger
 from .clock import watch
 from .interrupt import bounded_read, interrupt_read, wait
 from .lifetime import track, untrack
@@ -211,6 +211,7 @@ class SyncStreamBase(
     def _open_attempt(self) -> None:
         state, interrupter = self._state, self._interrupter
         state.attempt_started(monotonic())
+        logger.debug("open: attempt %d", state.attempts)
         interrupter.total_deadline = state.total_deadline
         request = self._request = Request(self._source.opener)
         self._open_streams = request.streams
@@ -244,13 +245,16 @@ class SyncStreamBase(
         state.response_opened(response, monotonic(), interrupter.reason)
 
     def _retry(self) -> None:
-        interrupter = self._interrupter
+        interrupter, delay = self._interrupter, self._state.retry_delay()
+        logger.info(
+            "retry after attempt %d: %s, in %.2f s", self._state.attempts, type(self._state.failure).__name__, delay
+        )
         interrupter.detach()
         self._release()
         interrupter.reset_idle()
         signals: SimpleQueue[Any] = SimpleQueue()
         interrupter.attach(signals.put)
-        wait(signals, interrupter, until=monotonic() + self._state.retry_delay())
+        wait(signals, interrupter, until=monotonic() + delay)
         if interrupter.reason is not None:
             self._state.interrupted(interrupter.reason)
         else:
@@ -298,8 +302,7 @@ class SyncStreamBase(
 
     def _conclude(self, status: Status, error: BaseException | None) -> None:
         """Record the status, close the connection, finish the sinks. Idempotent: may be repeated after an interrupt."""
-        self._interrupter.disarm()
-        result = self._state.finish(status, error, monotonic())
+        result = self._finish(status, error)
         try:
             self._release()
         finally:

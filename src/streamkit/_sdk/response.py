@@ -13,6 +13,7 @@ from anthropic.types.beta import BetaMessage, BetaRawMessageStreamEvent, BetaUsa
 from streamkit._core.attempt import Decoder
 from streamkit._core.message import PartialMode
 from streamkit._core.sse import JSONObject, SSEDecoder
+from streamkit._headers import ResponseHeaders
 from streamkit.errors import StreamError, StreamProtocolError, StreamTruncatedError
 
 from .failures import ErrorConversion
@@ -39,6 +40,12 @@ class NoResponse(ErrorConversion):
     def request_id(self) -> str | None:
         """The API's id of the request; Bedrock has a header of its own for it."""
         return self.header("request-id") or self.header("x-amzn-requestid")
+
+    @property
+    def headers(self) -> ResponseHeaders:
+        """The headers of the response; empty if there is none."""
+        items = getattr(getattr(self.http_response, "headers", None), "items", None)
+        return ResponseHeaders() if items is None else ResponseHeaders(items())
 
     def header(self, name: str) -> str | None:
         """Return a header of the response."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -11,6 +11,7 @@ import anthropic
 from anthropic.lib import streaming as sdk
 
 from .abandonable_timeout import AbandonableTimeout
+from .parameters import check_names
 from .response import HELPER_STREAMS, OpenResponse, is_buffered
 
 _MANAGERS = (sdk.MessageStreamManager, sdk.BetaMessageStreamManager)
@@ -63,8 +64,11 @@ class Source:
         return OpenResponse(stream, is_async=self.is_async, read_by_events=self.read_by_events, manager=self.manager)
 
 
-def resolve(source: Any, params: Mapping[str, Any]) -> Source:
-    """Return the validated source. Sends nothing; raises `TypeError` for an object that is not a source."""
+def resolve(source: Any, params: Mapping[str, Any], option_names: Collection[str]) -> Source:
+    """Return the validated source. Sends nothing.
+
+    Raises `TypeError` for an object that is not a source, and for a parameter that its function does not take.
+    """
     sdk_stream = _resolve_sdk_stream(source)
     if sdk_stream is not None:
         if params:
@@ -81,15 +85,26 @@ def resolve(source: Any, params: Mapping[str, Any]) -> Source:
     if "stream" in params:
         raise TypeError("stream= is not needed: the request is always streamed")
     output_format = _param_or(params, "output_format", None)
+    check_names(resource.create if output_format is None else resource.stream, params, option_names)
     is_async = inspect.iscoroutinefunction(inspect.unwrap(resource.create))
     opener = _request_opener(resource, params, output_format, is_async=is_async)
     return Source(opener, is_async=is_async, max_retries=max_retries, output_format=output_format)
 
 
-def resolve_create_call(create: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Source:
-    """Return the source for a call of `messages.create` in code that streamkit wraps."""
+def check_create(create: Any) -> None:
+    """Raise `TypeError` for an object that is not a `messages.create`, or a function around one."""
+    if not callable(create):
+        raise TypeError(f"expected a client or a function such as client.messages.create, got {create!r}")
     if not hasattr(create, "__self__") and _defining_module(create).startswith("anthropic."):
         raise TypeError(_RAW_RESPONSE_MESSAGE)  # the SDK's wrapper around its method: leaves the response unparsed
+    original: Any = inspect.unwrap(create)
+    streams = _takes_keyword(create, "stream") and _takes_keyword(original, "stream")
+    if not streams or getattr(original, "__name__", "") == "parse":  # older SDKs have `parse(stream=)`, to refuse it
+        raise TypeError(f"expected a function that takes stream=, such as client.messages.create, got {create!r}")
+
+
+def resolve_create_call(create: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Source:
+    """Return the source for a call of `messages.create` in code that streamkit wraps."""
     if any(name.lower() == _RAW_HEADER for name in kwargs.get("extra_headers") or ()):
         raise TypeError(_RAW_RESPONSE_MESSAGE)  # such a wrapper around ours, which stands in the place of `create`
     is_async = inspect.iscoroutinefunction(inspect.unwrap(create))
