@@ -18,7 +18,7 @@ from typing_extensions import NotRequired, Required, get_type_hints, is_typeddic
 
 # The stop reasons of a reply that a limit cut, possibly in the middle of a block.
 LIMITS = frozenset({"max_tokens", "model_context_window_exceeded"})
-_THINKING = ("thinking", "redacted_thinking")
+THINKING = ("thinking", "redacted_thinking")
 
 
 class _Key(NamedTuple):
@@ -73,7 +73,7 @@ def resendable_blocks(
             # The API refuses thinking next to other thinking that the model did not write beside it. Where the block
             # between two is left out, drop the earlier thinking, which led to that block. Keep the later one: the API
             # requires thinking before a tool use.
-            if left_out and kind in _THINKING:
+            if left_out and kind in THINKING:
                 _drop_thinking(kept)
             kept.append(block)
         left_out = not keep
@@ -83,7 +83,7 @@ def resendable_blocks(
 
 def _drop_thinking(blocks: list[dict[str, Any]]) -> None:
     """Remove thinking from the end of the blocks: the block that it led to is missing."""
-    while blocks and blocks[-1]["type"] in _THINKING:
+    while blocks and blocks[-1]["type"] in THINKING:
         blocks.pop()
 
 
@@ -103,16 +103,16 @@ def _as_param(block: Any, forms: tuple[Any, ...]) -> dict[str, Any]:
             data = cast("dict[str, Any]", value)
             keys = _keys_for(data, forms)
             kept = data if keys is None else _only_known_keys(data, keys)
-            target[place] = copied = {_well_formed(name): None for name in kept}
+            target[place] = copied = {well_formed(name): None for name in kept}
             for name, item in kept.items():
-                todo.append((item, () if keys is None else keys[name].forms, copied, _well_formed(name)))
+                todo.append((item, () if keys is None else keys[name].forms, copied, well_formed(name)))
         elif isinstance(value, list):
             items = cast("Sequence[Any]", value)
             target[place] = copies = [None] * len(items)
             inner = next((_members(get_args(form)[0]) for form in forms if _is_list(form)), ())
             todo += [(item, inner, copies, position) for position, item in enumerate(items)]
         else:
-            target[place] = _well_formed(value)
+            target[place] = well_formed(value)
     return root[0]  # type: ignore[no-any-return]
 
 
@@ -134,7 +134,7 @@ def _only_known_keys(value: dict[str, Any], keys: Mapping[str, _Key]) -> dict[st
     return {**kept, **dict.fromkeys(missing)}
 
 
-def _well_formed(value: Any) -> Any:
+def well_formed(value: Any) -> Any:
     """Return text that UTF-8 can encode: join a pair of surrogates that two deltas split, replace single ones."""
     if not isinstance(value, str):
         return value

@@ -13,6 +13,7 @@ from anthropic.types.beta import BetaMessage, BetaMessageParam
 from typing_extensions import TypeVar
 
 from ._headers import ResponseHeaders
+from ._continuation import continue_reply
 from ._history import LIMITS, resendable_blocks
 from ._pickling import flatten, unflatten
 from .errors import StreamError
@@ -26,6 +27,7 @@ ItemT = TypeVar("ItemT")  # an item that a stream yields
 EventT = TypeVar("EventT", default=RawMessageStreamEvent)
 
 _PAUSED = frozenset({"pause_turn", "compaction"})
+_FINISHED = frozenset({"end_turn", "stop_sequence"})
 
 
 class Timing(NamedTuple):
@@ -141,9 +143,13 @@ class StreamResult(Generic[MessageT, OutputT]):
         neighbour of other thinking. A pair of surrogates is joined, a single one becomes U+FFFD. For a refusal the list
         is empty. Never raises.
         """
+        content = self._resendable_content()
+        return [{"role": "assistant", "content": content}] if content else []
+
+    def _resendable_content(self) -> list[dict[str, Any]]:
         if self.message is None or self.stop_reason == "refusal":
             return []
-        content = resendable_blocks(
+        return resendable_blocks(
             list(self.message.content),
             beta=isinstance(self.message, BetaMessage),
             unparsed=[getattr(item.block, "id", None) for item in self.invalid_tool_input],
@@ -151,7 +157,51 @@ class StreamResult(Generic[MessageT, OutputT]):
             is_complete=self.status == "complete",
             awaits_continuation=self.stop_reason in _PAUSED or self.stop_reason == "tool_use",
         )
-        return [{"role": "assistant", "content": content}] if content else []
+
+    @overload
+    def continuation(
+        self: StreamResult[Message, Any], instruction: str | None = None, *, prefill: bool = False
+    ) -> list[MessageParam]: ...
+    @overload
+    def continuation(
+        self: StreamResult[BetaMessage, Any], instruction: str | None = None, *, prefill: bool = False
+    ) -> list[BetaMessageParam]: ...
+    @overload
+    def continuation(
+        self, instruction: str | None = None, *, prefill: bool = False
+    ) -> list[MessageParam] | list[BetaMessageParam]: ...
+    def continuation(self, instruction: str | None = None, *, prefill: bool = False) -> Any:
+        """Return the messages to append to the history so that the model continues an unfinished reply.
+
+        The first message is the reply so far, as `new_messages()` gives it, without white space at its end. The second
+        is a user turn with the instruction. The default instruction quotes the end of `text` and asks for the last word
+        again (of a word longer than 40 characters, for the last 40), so that the two texts can be joined at that word.
+        Your own instruction is sent as it is.
+
+        - **Cut by a limit** (`max_tokens`, `model_context_window_exceeded`), interrupted, disconnected, timed out or
+          failed, an error of the API included: both messages. After `model_context_window_exceeded`, shorten the
+          history first. A continuation that is cut, too, has a continuation of its own: extend the history each time.
+        - **Paused** (`pause_turn`, `compaction`): the reply alone, whatever the arguments, as the API continues a
+          paused turn without an instruction.
+        - **A tool use waits for its result**: nothing. Append `new_messages()` and the result, even if a limit cut the
+          reply after the tool use.
+        - **Nothing to continue**: nothing for a reply whose end arrived, for a refusal, and where `new_messages()` is
+          empty. An empty list does not mean success; `ok` does.
+
+        Signed thinking before other content stays. With `output_format`, the model would begin a new value; ask for
+        the rest without it.
+
+        `prefill=True` is for models up to Claude 4.5, which continue the text of a last assistant message itself. It
+        returns the reply alone, and without thinking: the API refuses a prefill with `thinking` enabled, and thinking
+        in a prefill without it. Newer models refuse a prefill. Never raises.
+        """
+        is_paused = self.status == "complete" and self.stop_reason in _PAUSED
+        is_cut = self.stop_reason in LIMITS if self.status == "complete" else self.stop_reason not in _FINISHED
+        if not is_paused and not is_cut:
+            return []
+        return continue_reply(
+            self._resendable_content(), self.text, instruction=instruction, prefill=prefill, is_paused=is_paused
+        )
 
     def __repr__(self) -> str:
         text = self.text if len(self.text) <= 60 else self.text[:57] + "..."

@@ -118,6 +118,12 @@ def history(either: StreamResult[Message | BetaMessage, None]) -> None:
     parsed = collect(client.beta.messages, model="m", max_tokens=1, messages=beta_question, output_format=Answer)
     assert_type(parsed.new_messages(), list[BetaMessageParam])
     assert_type(either.new_messages(), list[MessageParam] | list[BetaMessageParam])
+    assert_type(result.continuation(), list[MessageParam])
+    assert_type(parsed.continuation("Go on.", prefill=True), list[BetaMessageParam])
+    assert_type(either.continuation(instruction="Go on."), list[MessageParam] | list[BetaMessageParam])
+    collect(client, model="m", max_tokens=1, messages=[*question, *result.continuation()])
+    collect(client.beta.messages, model="m", max_tokens=1, messages=[*beta_question, *beta.continuation()])
+    result.continuation(prefil=True)  # type: ignore[call-overload]
 
 
 def wrapped() -> None:
