@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -42,6 +43,12 @@ assistant: Once upon a time a herring set out for the    [interrupted]
 user: In one word: was it a good story?
 assistant: Unfinished.   [complete]
 roles: user, assistant, user, assistant, user, assistant
+""",
+    "continue_reply": """\
+max_tokens: 'Once upon a time a herring set out for the Gulf of Both'
+max_tokens: 'Bothnia. There it met a'
+end_turn: 'a seal, who showed it the way home.'
+all of it: Once upon a time a herring set out for the Gulf of Bothnia. There it met a seal, who showed it the way home.
 """,
     "wrap_create": """\
 Tin, wax, feathers and a good deal of optimism.
@@ -161,6 +168,37 @@ def test_chat_history_sends_what_it_kept() -> None:
     assert [message["role"] for message in sent] == ["user", "assistant", "user", "assistant", "user"]
     # Interrupted after 40 characters, and sent back as far as it had come.
     assert sent[3]["content"] == [{"type": "text", "text": "Word " * 8}]
+
+
+@pytest.mark.slow
+def test_continue_reply_sends_what_arrived() -> None:
+    replies = (Reply.text("They pu", stop_reason="max_tokens"), Reply.text("push water "), Reply.text("No."))
+    with serve(replies[0], replies[1].cut(after_events=5), Reply.text("water aside.")) as server:
+        done = run(EXAMPLES / "continue_reply.py", **with_key(server))
+        sent = server.requests[2].json["messages"]
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("\nall of it: They push water aside.\n")
+    assert [message["role"] for message in sent] == ["user", "assistant", "user", "assistant", "user"]
+    assert [message["content"][0]["text"] for message in sent[1::2]] == ["They pu", "push water"]
+
+
+TEXTS = ["A herring, a  seal\n\n- one\n    two", "潮が満ちる。" * 20, "x" * 90 + " y"]
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=["English", "no spaces", "long word"])
+def test_the_texts_are_joined_wherever_the_reply_was_cut(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model is one that does what the instruction says."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    join = runpy.run_path(str(EXAMPLES / "continue_reply.py"))["join"]
+    for cut in range(1, len(text) + 1):
+        with serve(Reply.text([text[:cut]], stop_reason="max_tokens")) as server:
+            result = streamkit.collect(server.client(), model="m", max_tokens=1, messages=[])
+        _, asked = result.continuation()
+        word = str(asked["content"]).rpartition(": ")[2]
+        begin = text[:cut].rstrip().rindex(word)
+        assert join(text[:cut], text[begin:]) == text
+        assert join(text[:cut], f"\0{text[cut:]}") == f"{text[:cut]}\0{text[cut:]}", "a model that does not repeat"
+    assert join("", text) == text
 
 
 class TestQuickstart:
