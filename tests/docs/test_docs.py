@@ -38,6 +38,23 @@ ANSWERS: dict[str, list[tuple[Reply, ...]]] = {
     "Tool runner": [
         (Reply.tool_use("get_tide", {"harbour": "Brest"}, text="Let me see."), Reply.text("6.5 m in Brest."))
     ],
+    "Continuing a reply": [
+        (
+            Reply.text("They pu", stop_reason="max_tokens"),
+            Reply.text("push water ").cut(after_events=5),
+            Reply.text("water aside."),
+        ),
+        (
+            Reply.text("They pu", stop_reason="max_tokens"),
+            Reply.text("sh ").cut(after_events=4),
+            Reply.text(" water aside."),
+        ),
+        (
+            Reply.tool_use("get_tide", {"harbour": "Brest"}, text="Let me see."),
+            Reply.text("It is 6", stop_reason="max_tokens"),
+            Reply.text("6.5 m in Brest."),
+        ),
+    ],
 }
 
 
