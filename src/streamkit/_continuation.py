@@ -38,7 +38,7 @@ def _default_instruction(text: str) -> str:
     be the rest of that word as well as the next one.
     """
     text = well_formed(text).rstrip()
-    if not text:  # the reply ends with the result of a tool
+    if not text:  # the reply ends with another block, such as the result of a server tool
         return "Your reply was cut off. Write the rest of it. Do not repeat any of it, and do not mention the break."
     end = text[-_QUOTED:]
     if len(end) < len(text):

@@ -182,7 +182,7 @@ def test_continue_reply_sends_what_arrived() -> None:
     assert [message["content"][0]["text"] for message in sent[1::2]] == ["They pu", "push water"]
 
 
-TEXTS = ["A herring, a  seal\n\n- one\n    two", "潮が満ちる。" * 20, "x" * 90 + " y"]
+TEXTS = ["A herring, a  seal\n\n- one\n    two", "潮が満ちる。" * 10, "x" * 90 + " y"]
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=["English", "no spaces", "long word"])
@@ -190,14 +190,16 @@ def test_the_texts_are_joined_wherever_the_reply_was_cut(text: str, monkeypatch:
     """The model is one that does what the instruction says."""
     monkeypatch.syspath_prepend(EXAMPLES)
     join = runpy.run_path(str(EXAMPLES / "continue_reply.py"))["join"]
-    for cut in range(1, len(text) + 1):
-        with serve(Reply.text([text[:cut]], stop_reason="max_tokens")) as server:
-            result = streamkit.collect(server.client(), model="m", max_tokens=1, messages=[])
+    cuts = range(1, len(text) + 1)
+    with serve(*(Reply.text([text[:cut]], stop_reason="max_tokens") for cut in cuts)) as server:
+        client = server.client()
+        results = [streamkit.collect(client, model="m", max_tokens=1, messages=[]) for _ in cuts]
+    for cut, result in zip(cuts, results, strict=True):
         _, asked = result.continuation()
         word = str(asked["content"]).rpartition(": ")[2]
-        begin = text[:cut].rstrip().rindex(word)
-        assert join(text[:cut], text[begin:]) == text
-        assert join(text[:cut], f"\0{text[cut:]}") == f"{text[:cut]}\0{text[cut:]}", "a model that does not repeat"
+        begin = result.text.rstrip().rindex(word)
+        assert join(result.text, text[begin:]) == text
+        assert join(result.text, f"\0{text[cut:]}") == f"{text[:cut]}\0{text[cut:]}", "a model that does not repeat"
     assert join("", text) == text
 
 
