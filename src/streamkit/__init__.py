@@ -17,7 +17,17 @@ from .errors import (
     StreamTimeoutError,
     StreamTruncatedError,
 )
-from .sinks import AsyncSink, BufferSink, CallbackSink, Sink, StdoutSink, UsageMeter
+from .sinks import (
+    AsyncSink,
+    Broadcast,
+    BufferSink,
+    CallbackSink,
+    Sink,
+    StdoutSink,
+    UsageMeter,
+    coalesce,
+    isolate,
+)
 
 __version__ = "0.1.0"
 
@@ -26,6 +36,7 @@ __all__ = [
     "AsyncSink",
     "AsyncTextStream",
     "BetaMessageParams",
+    "Broadcast",
     "BufferSink",
     "CallbackSink",
     "EventStream",
@@ -45,7 +56,9 @@ __all__ = [
     "TextStream",
     "Timing",
     "UsageMeter",
+    "coalesce",
     "collect",
+    "isolate",
     "stream_events",
     "stream_text",
     "streamed",

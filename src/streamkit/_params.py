@@ -24,7 +24,7 @@ from anthropic.types.message_create_params import MessageCreateParamsBase as Cre
 from typing_extensions import TypedDict
 
 from ._result import OutputT
-from .sinks import SinkOrFactory
+from ._sinks.base import SinkOrFactory
 
 
 class SyncClient(Protocol):
@@ -80,7 +80,11 @@ class StreamOptions(TypedDict, total=False):
     """The options of all four functions."""
 
     sinks: SinkOrFactory | Iterable[SinkOrFactory] | None
-    """The receivers of the text while it arrives: a sink, a function that makes one, or several of either."""
+    """The receivers of the text while it arrives: a sink, a function, or several of them.
+
+    A class, or another function that needs no argument, makes a sink for each stream; any other function is called with
+    each piece of text.
+    """
     idle_timeout: float | None
     """Seconds without content after which the stream ends with `StreamTimeoutError`. Off by default."""
     total_timeout: float | None

@@ -7,132 +7,32 @@ override the methods that you need; a method that is not overridden costs nothin
 from __future__ import annotations
 
 import os
-import sys
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TextIO, TypeAlias
+from typing import TYPE_CHECKING, Any
+
+from ._sinks.base import AsyncSink, Sink
+from ._sinks.base import SinkOrFactory as SinkOrFactory  # noqa: PLC0414 - for annotations
+from ._sinks.broadcast import Broadcast
+from ._sinks.callback import CallbackSink
+from ._sinks.coalesce import coalesce
+from ._sinks.isolate import isolate
+from ._sinks.stdout import StdoutSink
 
 if TYPE_CHECKING:
     from ._result import StreamResult
 
-__all__ = ["AsyncSink", "BufferSink", "CallbackSink", "Sink", "StdoutSink", "UsageMeter"]
-
-
-class Sink:
-    """A receiver of a reply while it arrives. The four methods do nothing here; override those that you need.
-
-    A method that raises ends the stream: the connection is closed, the other sinks are finished with status
-    `"failed"`, and the exception reaches the caller unchanged. A sink serves one stream at a time, unless its class
-    sets `shareable`; then its methods may be called from several threads at once.
-    """
-
-    shareable: ClassVar[bool] = False
-
-    def write(self, text: str) -> None:
-        """Take a piece of text, which is never empty."""
-
-    def thinking(self, text: str) -> None:
-        """Take a piece of thinking, which is never empty."""
-
-    def event(self, event: Any) -> None:
-        """Take an event: the object that the SDK's own raw iterator yields."""
-
-    def finish(self, result: StreamResult[Any, Any]) -> None:
-        """Take the result. Called exactly once, however the stream ended."""
-
-
-class AsyncSink:
-    """A `Sink` whose methods are coroutines. Only async streams take one."""
-
-    shareable: ClassVar[bool] = False
-
-    async def write(self, text: str) -> None:
-        """Take a piece of text, which is never empty."""
-
-    async def thinking(self, text: str) -> None:
-        """Take a piece of thinking, which is never empty."""
-
-    async def event(self, event: Any) -> None:
-        """Take an event: the object that the SDK's own raw iterator yields."""
-
-    async def finish(self, result: StreamResult[Any, Any]) -> None:
-        """Take the result. Called exactly once, however the stream ended."""
-
-
-SinkOrFactory: TypeAlias = Sink | AsyncSink | Callable[[], Sink | AsyncSink]
-"""An item of `sinks=`: a sink, or a function that makes one."""
-
-
-class StdoutSink(Sink):
-    """A sink that writes the text to standard output, or to `file`, and flushes each piece.
-
-    When the stream is over, `end` is written unless the output is empty or ends with it already. With `thinking=True`
-    the thinking is written too. Characters that the file's encoding lacks are replaced. The file is never closed.
-    """
-
-    def __init__(self, file: TextIO | None = None, end: str = "\n", thinking: bool = False) -> None:
-        self._file = file
-        self._end = end
-        self._thinking = thinking
-        self._last = ""  # the last characters of the output
-        self._in_thinking = False
-
-    def write(self, text: str) -> None:
-        """Write and flush `text`."""
-        self._put(text, in_thinking=False)
-
-    def thinking(self, text: str) -> None:
-        """Write and flush the thinking, if the sink was made with `thinking=True`."""
-        if self._thinking:
-            self._put(text, in_thinking=True)
-
-    def finish(self, result: StreamResult[Any, Any]) -> None:  # noqa: ARG002 - the text is out already
-        """Write `end`, unless the output is empty or ends with it already."""
-        if self._last and not self._last.endswith(self._end):
-            self._put(self._end, in_thinking=self._in_thinking)
-        self._last = ""
-
-    def _put(self, text: str, *, in_thinking: bool) -> None:
-        if self._last and in_thinking != self._in_thinking:
-            text = "\n\n" + text
-        self._in_thinking = in_thinking
-        # Look `sys.stdout` up for each piece: programs and test runners replace it. It is `None` under pythonw.
-        file = sys.stdout if self._file is None else self._file
-        if file is None:  # pyright: ignore[reportUnnecessaryComparison]
-            return
-        try:
-            file.write(text)
-        except UnicodeEncodeError:
-            encoding = file.encoding or "ascii"
-            file.write(text.encode(encoding, "replace").decode(encoding))
-        file.flush()
-        self._last = (self._last + text)[-max(len(self._end), 1) :]
-
-
-class CallbackSink(Sink):
-    """A sink that calls functions: for each piece of text or thinking, for each event, and with the result.
-
-    Each function is optional. The thread or task that reads the stream calls them; one `CallbackSink` may serve many
-    streams at once.
-    """
-
-    shareable = True
-
-    def __init__(
-        self,
-        on_text: Callable[[str], object] | None = None,
-        on_thinking: Callable[[str], object] | None = None,
-        on_event: Callable[[Any], object] | None = None,
-        on_finish: Callable[[StreamResult[Any, Any]], object] | None = None,
-    ) -> None:
-        callbacks = {"write": on_text, "thinking": on_thinking, "event": on_event, "finish": on_finish}
-        for name, callback in callbacks.items():
-            if callback is not None:
-                if not callable(callback):
-                    raise TypeError(f"expected a function as a callback, got {callback!r}")
-                # Replace the method: the stream sees that the sink overrides it, and calls the function directly.
-                setattr(self, name, callback)
+__all__ = [
+    "AsyncSink",
+    "Broadcast",
+    "BufferSink",
+    "CallbackSink",
+    "Sink",
+    "StdoutSink",
+    "UsageMeter",
+    "coalesce",
+    "isolate",
+]
 
 
 class BufferSink(Sink):

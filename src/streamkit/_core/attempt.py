@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from streamkit.errors import StreamError
 
-from .message import MessageBuilder, PartialMode
+from .message import ContentBlock, MessageBuilder, PartialMode
 from .sse import JSONObject
 
 
@@ -64,7 +64,7 @@ class Response(Protocol):
 class Attempt:
     """One response and the message that is built from it. A retry gets a new one."""
 
-    __slots__ = ("builder", "decoder", "held_events", "matcher", "response")
+    __slots__ = ("_tool_blocks", "builder", "decoder", "held_events", "matcher", "response")
 
     def __init__(self, response: Response, *, separator: str, holds_events: bool) -> None:
         self.response = response
@@ -73,6 +73,18 @@ class Attempt:
         self.builder = MessageBuilder(separator=separator, beta=response.beta, partial_mode=response.partial_mode)
         # Events before the first content, while a retry may still replace them; `None` once they are released.
         self.held_events: list[Any] | None = [] if holds_events else None
+        self._tool_blocks: dict[ContentBlock, Any] = {}  # the SDK's objects, for sinks that take tool input
+
+    def tool_input(self, event: JSONObject) -> tuple[Any, str] | None:
+        """Return the SDK's block and the JSON text of a delta of tool input; `None` for any other delta."""
+        piece: str = event["delta"].get("partial_json")
+        block = self.builder.tool_use(event["index"])
+        if not piece or block is None:
+            return None
+        if block not in self._tool_blocks:
+            message: JSONObject = {**(self.builder.envelope or {}), "content": [dict(block.data)], "usage": {}}
+            self._tool_blocks[block] = self.response.build_message(message).content[0]
+        return self._tool_blocks[block], piece
 
     @property
     def is_complete(self) -> bool:

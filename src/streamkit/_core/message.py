@@ -168,6 +168,11 @@ class MessageBuilder:
             self._compact()
         return text
 
+    def tool_use(self, index: Any) -> ContentBlock | None:
+        """Return the block at `index` if it is a tool use."""
+        block = self._by_index[index]
+        return block if block.kind in _TOOL_USES else None
+
     def message(self) -> JSONObject | None:
         """Return the message in the API's form, as far as it has arrived; `None` before `message_start`."""
         if self.envelope is None:

@@ -8,18 +8,21 @@ seconds on a monotonic clock.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from contextlib import suppress
-from enum import Enum, auto
 from typing import Any, Literal, TypeAlias
 
 from streamkit._options import Options
 from streamkit._output import parse_output
 from streamkit._result import InvalidToolInput, Status, StreamResult
+from streamkit._sinks.resolve import Listener
+from streamkit._sinks.stdout import OutputClosedError
 from streamkit.errors import StreamError, StreamTimeoutError, is_interruption, status_of
 
 from .attempt import Attempt, Response
-from .dispatch import Listener, SinkDispatcher
+from .dispatch import SinkDispatcher
 from .message import text_delta_event
+from .phase import Phase
 from .sse import JSONObject, ProtocolViolation
 from .timing import NO_DEADLINE, Stopwatch, retry_delay
 
@@ -27,20 +30,6 @@ Reason: TypeAlias = Literal["cancel", "idle", "total"]
 """Why a wait was ended from outside: `cancel()`, or one of the two timeouts."""
 
 _CONTENT = frozenset({"content_block_delta", "content_block_start", "content_block_stop"})
-
-
-class Phase(Enum):
-    """What a stream is doing, and so what its driver does next."""
-
-    NEW = auto()  # nothing was sent. Next: open an attempt
-    OPENING = auto()  # a request is on its way; its errors are the SDK's
-    STREAMING = auto()  # the response is open. Next: read
-    BODY_ENDED = auto()  # the body ended cleanly. Next: `judge`, once all frames are processed
-    MESSAGE_ENDED = auto()  # `message_stop` arrived. Next: read the rest of the body, and conclude
-    COMPLETE = auto()  # the body held a complete message. Next: conclude
-    RETRYING = auto()  # the attempt failed before its first content. Next: wait, and open another attempt
-    FAILED = auto()  # the stream failed. Next: raise `failure`
-    OVER = auto()  # the result is final
 
 
 NEW, OPENING, STREAMING, BODY_ENDED, MESSAGE_ENDED, COMPLETE, RETRYING, FAILED, OVER = Phase
@@ -127,12 +116,12 @@ class StreamState:
                     return self._apply(text_delta_event(matcher.index, text), chunk)
                 text = attempt.builder.add_text(matcher.index, text)
                 stopwatch.content_arrived()
+                writers = iter(self.sinks.text if text else ())
                 try:
-                    for write in self.sinks.text if text else ():
+                    for write in writers:
                         write(text)
-                except BaseException as error:
-                    self.sink_error = error
-                    raise
+                except BaseException as error:  # noqa: BLE001 - raised again, unless it is as a `cancel()`
+                    self._sink_raised(error, writers, text)
                 return text or None
             attempt.decoder.feed(chunk)
         except ProtocolViolation as error:
@@ -321,6 +310,10 @@ class StreamState:
             self._call_sinks(self.sinks.text, text)
         if thinking and self.sinks.thinking:
             self._call_sinks(self.sinks.thinking, thinking)
+        if kind == "content_block_delta" and self.sinks.tool_input:
+            tool_input = attempt.tool_input(event)
+            if tool_input is not None:
+                self._call_sinks(self.sinks.tool_input, *tool_input)
         if not self._yields_events:
             item = text or None
         if item is not None and self.released_items:  # keep the order
@@ -328,13 +321,21 @@ class StreamState:
             return self.released_items.popleft()
         return item
 
-    def _call_sinks(self, listeners: list[Listener], item: object) -> None:
+    def _call_sinks(self, listeners: Iterable[Listener], *items: object) -> None:
+        remaining = iter(listeners)
         try:
-            for listener in listeners:
-                listener(item)
-        except BaseException as error:
+            for listener in remaining:
+                listener(*items)
+        except BaseException as error:  # noqa: BLE001 - raised again, unless it is as a `cancel()`
+            self._sink_raised(error, remaining, *items)
+
+    def _sink_raised(self, error: BaseException, remaining: Iterable[Listener], *items: object) -> None:
+        """Take a closed output as `cancel()`, after the call of the other sinks. Raises any other error."""
+        if not isinstance(error, OutputClosedError):
             self.sink_error = error
-            raise
+            raise error
+        self.cancelled = True
+        self._call_sinks(remaining, *items)
 
     def _release_held_events(self) -> None:
         held, self.attempt.held_events = self.attempt.held_events, None

@@ -24,6 +24,7 @@ from streamkit._options import Options
 from streamkit._result import EventT, ItemT, MessageT, OutputT, Status, StreamResult
 from streamkit._sdk.sources import Source
 
+from .async_sinks import call_sinks, call_without_awaiting, finish_sinks
 from .async_wait import ENDED, AsyncioWait, Leftover, LoopEnd, TrioWait, run_shielded
 from .base import AT_EXIT_MESSAGE, DRAIN_SECONDS, DROPPED_MESSAGE, TWO_READERS_MESSAGE, BaseStream, logger
 from .interrupt import can_interrupt, interrupt_read
@@ -70,7 +71,7 @@ class AsyncStreamBase(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
             item = state.next_item() if state.frames or state.released_items else None
             while True:
                 if state.sinks.pending_calls:
-                    await self._call_sinks()
+                    await call_sinks(state)
                 if item is not None:
                     if self._closed:  # by another task, while a sink was awaited
                         await self._close_early(None)
@@ -265,18 +266,6 @@ class AsyncStreamBase(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
         loop = self._loop if hasattr(self._open_streams[-1], "response") else None
         await run_shielded(work, loop)
 
-    async def _call_sinks(self) -> None:
-        calls = self._state.sinks.pending_calls
-        while calls:
-            method, item = calls.popleft()
-            try:
-                answer = method(item)
-                if inspect.isawaitable(answer):
-                    await answer
-            except BaseException as error:
-                self._state.sink_error = error
-                raise
-
     async def _fail_with(self, error: BaseException) -> None:
         """End the stream because of an error that is on its way to the caller."""
         if isinstance(error, GeneratorExit):  # the coroutine is being closed, and may not await
@@ -310,7 +299,7 @@ class AsyncStreamBase(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
         try:
             self._state.flush()
             with anyio.CancelScope(shield=True):
-                await self._call_sinks()
+                await call_sinks(self._state)
         except BaseException as second:
             await self._conclude(self._state.status_for(second), error or second)
             raise
@@ -323,7 +312,7 @@ class AsyncStreamBase(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
             try:
                 await self._release()
             finally:
-                await self._finish_sinks(result)
+                await finish_sinks(self._state.sinks, result)
         self._forget_waits()
 
     def _forget_waits(self) -> None:
@@ -345,20 +334,6 @@ class AsyncStreamBase(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
         self._open_streams.clear()
         self._body = None
 
-    async def _finish_sinks(self, result: StreamResult[Any, Any]) -> None:
-        sinks = self._state.sinks
-        failure: BaseException | None = None
-        for sink in sinks.unfinished():
-            try:
-                answer: Any = sink.finish(result)
-                if inspect.isawaitable(answer):
-                    await answer
-            except BaseException as error:  # noqa: BLE001 - raised below, once every sink is finished
-                failure = failure or error
-        sinks.release()
-        if failure is not None:
-            raise failure
-
     def _close_without_awaiting(self) -> None:
         """Do what needs no event loop now, and leave the rest to the loop, if it runs."""
         state = self._state
@@ -369,7 +344,7 @@ class AsyncStreamBase(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
         try:
             try:
                 state.flush()
-                answers += filter(inspect.isawaitable, [method(item) for method, item in state.sinks.pending_calls])
+                answers += filter(inspect.isawaitable, call_without_awaiting(state))
             finally:
                 result = self._finish("interrupted", None)
                 unfinished = state.sinks.unfinished()

@@ -20,6 +20,7 @@ from streamkit._core.timing import NO_DEADLINE
 from streamkit._options import Options
 from streamkit._result import EventT, ItemT, MessageT, OutputT, Status, StreamResult
 from streamkit._sdk.sources import Source
+from streamkit._sinks.stdout import OutputClosedError
 
 from .base import AT_EXIT_MESSAGE, DRAIN_SECONDS, DROPPED_MESSAGE, TWO_READERS_MESSAGE, BaseStream, logger
 from .clock import watch
@@ -325,6 +326,8 @@ class SyncStreamBase(
         for sink in sinks.unfinished():
             try:
                 sink.finish(result)  # pyright: ignore[reportUnusedCoroutine] - a sync stream has no AsyncSink
+            except OutputClosedError:
+                pass  # as `cancel()`, and too late
             except BaseException as error:  # noqa: BLE001 - raised below, once every sink is finished
                 failure = failure or error
         sinks.release()

@@ -12,18 +12,15 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from streamkit.sinks import AsyncSink, Sink
 
 from ._reply import Reply
 from ._request import Request
 from ._server import Server, serve
-
-if TYPE_CHECKING:
-    from streamkit.sinks import AsyncSink, Sink, SinkOrFactory
 
 __all__ = ["Reply", "Request", "Server", "check_sink", "record", "serve"]
 
@@ -60,6 +57,8 @@ def record(path: str | os.PathLike[str]) -> Sink:
 
 
 _INTERRUPTED = "an interrupted reply"
+_METHODS = {"write": (None,), "thinking": (None,), "tool_input": (None, None), "event": (None,), "finish": (None,)}
+_COUNTS = {1: "one positional argument", 2: "two positional arguments"}
 
 
 def _check_interface(sink: object) -> None:
@@ -68,14 +67,14 @@ def _check_interface(sink: object) -> None:
     is_async = isinstance(sink, AsyncSink)
     if is_async is isinstance(sink, Sink):  # neither, or both
         raise AssertionError(f"{name} must be a subclass of Sink or of AsyncSink, one of them")
-    for method_name in ("write", "thinking", "event", "finish"):
+    for method_name, arguments in _METHODS.items():
         method = getattr(sink, method_name)
         if not callable(method):
             raise AssertionError(f"{name}.{method_name} must be a method, got {method!r}")
         try:
-            inspect.signature(method).bind(None)
+            inspect.signature(method).bind(*arguments)
         except TypeError:
-            raise AssertionError(f"{name}.{method_name} must take one positional argument besides self") from None
+            raise AssertionError(f"{name}.{method_name} must take {_COUNTS[len(arguments)]} besides self") from None
         except ValueError:  # a function in C without a signature
             pass
         if is_async and not inspect.iscoroutinefunction(method):
@@ -126,7 +125,7 @@ def _noting_finish_errors(sink: Sink | AsyncSink, raised: list[Exception]) -> Si
     is_async = isinstance(sink, AsyncSink)
     wrapper = AsyncSink() if is_async else Sink()
     # Use the sink's own methods: the stream sees which of them are overridden.
-    for name in ("write", "thinking", "event", "_streamkit_body"):
+    for name in ("write", "thinking", "tool_input", "event", "_streamkit_body"):
         if hasattr(sink, name):
             setattr(wrapper, name, getattr(sink, name))
     setattr(wrapper, "finish", finish_async if is_async else finish)  # noqa: B010 - checkers refuse an assignment
@@ -167,7 +166,7 @@ def _sample_replies() -> Iterator[tuple[str, Reply]]:
     yield "a refused request", Reply.http_error(400)
 
 
-def check_sink(sink: SinkOrFactory) -> None:
+def check_sink(sink: Sink | AsyncSink | Callable[[], Sink | AsyncSink]) -> None:
     """Check that your own sink works with streams, by running real streams through it.
 
     Pass a sink, which then serves one stream after the other, or, for a sink that serves only one stream, a function

@@ -1,0 +1,270 @@
+"""The wrapper that merges small pieces into larger ones."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any, overload
+
+import anyio
+
+from .background import spawn
+from .base import AsyncSink, Factory, Sink
+from .resolve import Listener, is_awaited, listener_of, wrap
+
+if TYPE_CHECKING:
+    from streamkit._result import StreamResult
+
+_GRACE = 1.0  # seconds that a call in the background may still take once the stream was interrupted
+
+
+@overload
+def coalesce(sink: Sink, seconds: float = 0.05) -> Sink | AsyncSink: ...
+@overload
+def coalesce(sink: AsyncSink, seconds: float = 0.05) -> AsyncSink: ...
+@overload
+def coalesce(sink: Factory | Callable[[str], object], seconds: float = 0.05) -> Factory: ...
+def coalesce(sink: Any, seconds: float = 0.05) -> Any:
+    """Wrap a sink so that pieces that arrive within `seconds` of the first one are passed on in a single call.
+
+    This merges pieces of text, of thinking and of a tool's input. The order of all calls stays, and what is pending is
+    passed on before an event, at the end, and at every error. A sink that overrides `event` gets each event at once, so
+    that little is merged.
+
+    During a pause the pending pieces are passed on in the background, `seconds` after the first of them: on an async
+    stream by a task of the event loop, on a sync stream by a daemon thread that lives until the stream is over. The
+    calls never overlap. If a call in the background raises, the next call raises that exception, `finish` at the
+    latest.
+
+    `sink` is anything that `sinks=` takes. For a class or another function the result is a function that makes one
+    wrapped sink per stream. Raises `TypeError` for anything else, and `TypeError` or `ValueError` for wrong `seconds`.
+    """
+    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"expected a number of seconds, got {seconds!r}")
+    if not seconds > 0:
+        raise ValueError(f"expected seconds above 0, got {seconds!r}")
+    return wrap(sink, partial(_coalesced, seconds))
+
+
+def _coalesced(seconds: float, sink: Any) -> Sink | AsyncSink:
+    return (_AsyncCoalescedSink if is_awaited(sink) else _CoalescedSink)(sink, _Pending(seconds))
+
+
+class _Pending:
+    """The pieces that were not passed on yet, and when they are due."""
+
+    def __init__(self, seconds: float) -> None:
+        self.due = math.inf
+        self.failure: BaseException | None = None  # of a call in the background, until the next call raises it
+        self.failed = False
+        self._seconds = seconds
+        # The method, the block of a tool's input, and the pieces for one call.
+        self._calls: deque[tuple[Listener, Any, list[str]]] = deque()
+
+    def add(self, method: Listener, block: Any, piece: str) -> bool:
+        """Add a piece. Returns `True` if it is the first one."""
+        if self._calls and self._calls[-1][0] is method and self._calls[-1][1] is block:
+            self._calls[-1][2].append(piece)
+            return False
+        self._calls.append((method, block, [piece]))
+        if len(self._calls) > 1:
+            return False
+        self.due = monotonic() + self._seconds
+        return True
+
+    def seconds_left(self) -> float:
+        """Return the seconds until the pieces are due; infinity if there are none."""
+        return self.due - monotonic()
+
+    def next_call(self) -> tuple[Listener, tuple[Any, ...]] | None:
+        """Take the next call out, with its arguments."""
+        if not self._calls:
+            self.due = math.inf
+            return None
+        method, block, pieces = self._calls.popleft()
+        text = "".join(pieces)
+        return method, ((text,) if block is None else (block, text))
+
+    def fail(self) -> None:
+        """Drop everything, as a call has failed."""
+        self._calls.clear()
+        self.due = math.inf
+        self.failed = True
+
+    def raise_failure(self) -> None:
+        """Raise the exception of a call in the background, once."""
+        failure, self.failure = self.failure, None
+        if failure is not None:
+            raise failure
+
+    def attach(self, wrapper: Any, sink: Sink | AsyncSink) -> None:
+        """Give the wrapper the methods that the sink overrides: a method that it does not override costs nothing."""
+        for name in ("write", "thinking", "tool_input", "event"):
+            method = listener_of(sink, name)
+            if method is not None:
+                take = wrapper.pass_on if name == "event" else wrapper.add
+                bound = partial(take, method) if name in ("event", "tool_input") else partial(take, method, None)
+                setattr(wrapper, name, bound)
+        wrapper._streamkit_wrapped = sink  # noqa: SLF001
+        record_body = getattr(sink, "_streamkit_body", None)
+        if record_body is not None:
+            wrapper._streamkit_body = record_body  # noqa: SLF001
+
+
+class _CoalescedSink(Sink):
+    def __init__(self, sink: Sink, pending: _Pending) -> None:
+        self._finish: Listener = sink.finish
+        self._pending = pending
+        # Of a reentrant lock: within a call, the sink may close the stream, which finishes this sink.
+        self._changed = threading.Condition()
+        self._timer_scope: anyio.CancelScope | None = None
+        self._timer_thread: threading.Thread | None = None
+        self._over = False
+        pending.attach(self, sink)
+
+    def add(self, method: Listener, block: Any, piece: str) -> None:
+        pending = self._pending
+        with self._changed:
+            pending.raise_failure()
+            if pending.seconds_left() <= 0:
+                self._flush()
+            if not pending.failed and pending.add(method, block, piece):
+                self._start_timer()
+
+    def pass_on(self, method: Listener, event: Any) -> None:
+        with self._changed:
+            self._pending.raise_failure()
+            self._flush()
+            if not self._pending.failed:
+                method(event)
+
+    def finish(self, result: StreamResult[Any, Any]) -> None:
+        with self._changed:
+            try:
+                self._pending.raise_failure()
+                self._flush()
+            finally:
+                self._pending.failed = False  # for the next stream
+                self._over = True
+                self._changed.notify_all()
+                if self._timer_scope is not None:
+                    self._timer_scope.cancel()
+                self._finish(result)
+
+    def _flush(self) -> None:
+        while (call := self._pending.next_call()) is not None:
+            method, items = call
+            try:
+                method(*items)
+            except Exception:
+                self._pending.fail()
+                raise
+
+    def _flush_if_due(self) -> None:
+        """Pass on what is due, in the background."""
+        if self._pending.seconds_left() <= 0:
+            try:
+                self._flush()
+            except BaseException as error:  # noqa: BLE001 - raised by the next call
+                self._pending.failure = error
+
+    def _start_timer(self) -> None:
+        self._over = False
+        if self._timer_scope is not None or spawn(self._keep_time_in_loop):
+            return
+        if self._timer_thread is None or not self._timer_thread.is_alive():  # not in the child of a fork
+            self._timer_thread = threading.Thread(target=self._keep_time, name="streamkit-coalesce", daemon=True)
+            self._timer_thread.start()
+        self._changed.notify_all()
+
+    def _keep_time(self) -> None:
+        with self._changed:
+            while not self._over:
+                self._flush_if_due()
+                left = self._pending.seconds_left()
+                self._changed.wait(None if left == math.inf else left)
+            self._timer_thread = None
+
+    async def _keep_time_in_loop(self) -> None:
+        with anyio.CancelScope() as self._timer_scope:
+            while (left := self._pending.seconds_left()) < math.inf:
+                await anyio.sleep(left)
+                with self._changed:
+                    self._flush_if_due()
+        self._timer_scope = None
+
+
+class _AsyncCoalescedSink(AsyncSink):
+    def __init__(self, sink: Sink | AsyncSink, pending: _Pending) -> None:
+        self._finish: Listener = sink.finish
+        self._pending = pending
+        self._lock: anyio.Lock | None = None
+        self._timer_scope: anyio.CancelScope | None = None
+        pending.attach(self, sink)
+
+    async def add(self, method: Listener, block: Any, piece: str) -> None:
+        pending = self._pending
+        async with self._in_turn():
+            pending.raise_failure()
+            if pending.seconds_left() <= 0:
+                await self._flush()
+            if not pending.failed and pending.add(method, block, piece) and self._timer_scope is None:
+                spawn(self._keep_time)
+
+    async def pass_on(self, method: Listener, event: Any) -> None:
+        async with self._in_turn():
+            self._pending.raise_failure()
+            await self._flush()
+            if not self._pending.failed:
+                await _awaited(method(event))
+
+    async def finish(self, result: StreamResult[Any, Any]) -> None:
+        # A call in the background comes first. Of an interrupted stream it may hang, and nobody else would end it.
+        with anyio.move_on_after(_GRACE if result.status == "interrupted" else math.inf):
+            async with self._in_turn():
+                pass
+        if self._timer_scope is not None:
+            self._timer_scope.cancel()
+        async with self._in_turn():
+            try:
+                self._pending.raise_failure()
+                await self._flush()
+            finally:
+                self._pending.failed = False  # for the next stream
+                await _awaited(self._finish(result))
+        self._lock = None
+
+    def _in_turn(self) -> anyio.Lock:
+        if self._lock is None:  # made within the event loop, which the next stream may not share
+            self._lock = anyio.Lock()
+        return self._lock
+
+    async def _flush(self) -> None:
+        while (call := self._pending.next_call()) is not None:
+            method, items = call
+            try:
+                await _awaited(method(*items))
+            except Exception:
+                self._pending.fail()
+                raise
+
+    async def _keep_time(self) -> None:
+        with anyio.CancelScope() as self._timer_scope:
+            while (left := self._pending.seconds_left()) < math.inf:
+                await anyio.sleep(left)
+                async with self._in_turn():
+                    if self._pending.seconds_left() <= 0:
+                        try:
+                            await self._flush()
+                        except Exception as error:  # noqa: BLE001 - raised by the next call
+                            self._pending.failure = error
+        self._timer_scope = None
+
+
+async def _awaited(answer: Any) -> None:
+    if hasattr(answer, "__await__"):
+        await answer
