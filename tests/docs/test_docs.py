@@ -34,7 +34,7 @@ ANSWERS: dict[str, list[tuple[Reply, ...]]] = {
     "Interruption and history": [(BOATS,), (STALLED,), (BOATS,)],
     "Timeouts": [(STALLED,)],
     "Structured output": [(Reply.text('{"name": "Thekla", "masts": 3}'),)],
-    "Tools and events": [(TIDE,), (BOATS,)],
+    "Tools and events": [(TIDE,), (TIDE,), (BOATS,)],
     "Tool runner": [
         (Reply.tool_use("get_tide", {"harbour": "Brest"}, text="Let me see."), Reply.text("6.5 m in Brest."))
     ],

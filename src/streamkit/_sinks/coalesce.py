@@ -122,6 +122,7 @@ class _CoalescedSink(Sink):
         # Of a reentrant lock: within a call, the sink may close the stream, which finishes this sink.
         self._changed = threading.Condition()
         self._timer_scope: anyio.CancelScope | None = None
+        self._timer_runs = False  # or is about to begin, without a scope yet
         self._timer_thread: threading.Thread | None = None
         self._over = False
         pending.attach(self, sink)
@@ -151,6 +152,7 @@ class _CoalescedSink(Sink):
                 self._pending.failed = False  # for the next stream
                 self._over = True
                 self._changed.notify_all()
+                self._timer_runs = False
                 if self._timer_scope is not None:
                     self._timer_scope.cancel()
                 self._finish(result)
@@ -174,7 +176,8 @@ class _CoalescedSink(Sink):
 
     def _start_timer(self) -> None:
         self._over = False
-        if self._timer_scope is not None or spawn(self._keep_time_in_loop):
+        if self._timer_runs or spawn(self._keep_time_in_loop):
+            self._timer_runs = True
             return
         if self._timer_thread is None or not self._timer_thread.is_alive():  # not in the child of a fork
             self._timer_thread = threading.Thread(target=self._keep_time, name="streamkit-coalesce", daemon=True)
@@ -192,10 +195,10 @@ class _CoalescedSink(Sink):
     async def _keep_time_in_loop(self) -> None:
         with anyio.CancelScope() as self._timer_scope:
             while (left := self._pending.seconds_left()) < math.inf:
-                await anyio.sleep(left)
+                await anyio.sleep(max(left, 0))
                 with self._changed:
                     self._flush_if_due()
-        self._timer_scope = None
+        self._timer_runs = False
 
 
 class _AsyncCoalescedSink(AsyncSink):
@@ -204,6 +207,7 @@ class _AsyncCoalescedSink(AsyncSink):
         self._pending = pending
         self._lock: anyio.Lock | None = None
         self._timer_scope: anyio.CancelScope | None = None
+        self._timer_runs = False  # or is about to begin, without a scope yet
         pending.attach(self, sink)
 
     async def add(self, method: Listener, block: Any, piece: str) -> None:
@@ -212,8 +216,8 @@ class _AsyncCoalescedSink(AsyncSink):
             pending.raise_failure()
             if pending.seconds_left() <= 0:
                 await self._flush()
-            if not pending.failed and pending.add(method, block, piece) and self._timer_scope is None:
-                spawn(self._keep_time)
+            if not pending.failed and pending.add(method, block, piece) and not self._timer_runs:
+                self._timer_runs = spawn(self._keep_time)
 
     async def pass_on(self, method: Listener, event: Any) -> None:
         async with self._in_turn():
@@ -227,6 +231,7 @@ class _AsyncCoalescedSink(AsyncSink):
         with anyio.move_on_after(_GRACE if result.status == "interrupted" else math.inf):
             async with self._in_turn():
                 pass
+        self._timer_runs = False
         if self._timer_scope is not None:
             self._timer_scope.cancel()
         async with self._in_turn():
@@ -255,14 +260,14 @@ class _AsyncCoalescedSink(AsyncSink):
     async def _keep_time(self) -> None:
         with anyio.CancelScope() as self._timer_scope:
             while (left := self._pending.seconds_left()) < math.inf:
-                await anyio.sleep(left)
+                await anyio.sleep(max(left, 0))
                 async with self._in_turn():
                     if self._pending.seconds_left() <= 0:
                         try:
                             await self._flush()
                         except Exception as error:  # noqa: BLE001 - raised by the next call
                             self._pending.failure = error
-        self._timer_scope = None
+        self._timer_runs = False
 
 
 async def _awaited(answer: Any) -> None:
