@@ -14,6 +14,9 @@ from tests.support.testing_server import PARAMS, Read, http_chunks, raw, read_un
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
 
+BOATS = ["They ", "push ", "water"]
+
+
 def test_cut_is_a_clean_end(read: Read) -> None:
     reply = Reply.text("a b c d")
     with serve(reply.cut(after_events=5), reply.cut(after_bytes=20), reply.cut(after_events=0), repeat=True) as server:
@@ -91,6 +94,66 @@ def test_garbage_goes_in_and_the_rest_follows(read: Read) -> None:
         assert http_chunks(server) == [*reply.frames[:2], b"\xff\xfe", *reply.frames[2:], b""]
 
 
+# --- after some text ------------------------------------------------------------------------------------------------
+
+TOOL = {"type": "tool_use", "id": "toolu_1", "name": "get_tide", "input": {"say": "push"}}
+
+
+@pytest.mark.parametrize(
+    ("after_text", "received"),
+    [("They", ["They "]), ("They push", ["They ", "push "]), ("ey pu", ["They ", "push "]), ("h w", BOATS)],
+)
+def test_cut_after_the_event_that_completes_a_text(after_text: str, received: list[str], read: Read) -> None:
+    reply = Reply.text("They push water")
+    with serve(reply.cut(after_text=after_text)) as server:
+        assert read(server)[0] == received
+
+
+def test_each_fault_after_some_text() -> None:
+    reply = Reply.text("They push water aside.")
+    place = {"after_events": 5}
+    assert reply.cut(after_text="They push") == reply.cut(**place)
+    assert reply.reset(after_text="They push") == reply.reset(**place)
+    assert reply.stall(after_text="They push", pings=1) == reply.stall(pings=1, **place)
+    assert reply.error("api_error", after_text="They push") == reply.error("api_error", **place)
+    assert reply.garbage(b"!", after_text="They push") == reply.garbage(b"!", **place)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply.events(
+            {"type": "message_start", "message": {"content": [{"type": "text", "text": "They pu"}]}},
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "sh"}},
+            {"type": "message_stop"},
+        ),
+        Reply.events(
+            {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "They "}},
+            {"type": "content_block_start", "index": 1, "content_block": {"type": "text", "text": "push"}},
+            {"type": "message_stop"},
+        ),
+        Reply.events({"text": "They push"}, {"delta": {"type": "text_delta", "text": "They push"}}, {"more": "They"}),
+        Reply.recorded(b"data: [1]\n\n" + Reply.text(["They push"], pings=False).frames[2] + b": more\n\n"),
+    ],
+    ids=["in message_start", "in content_block_start", "unusual events", "frames that are not events"],
+)
+def test_text_counts_wherever_it_comes(reply: Reply) -> None:
+    assert reply.cut(after_text="They push").frames == reply.frames[:2]
+    assert reply.aws().cut(after_text="They push").frames == reply.aws().frames[:2]
+
+
+def test_only_text_counts_as_text() -> None:
+    reply = Reply.blocks({"type": "thinking", "thinking": "push"}, TOOL, {"type": "text", "text": "They push"})
+    assert reply.cut(after_text="push").frames == reply.frames[:-3]
+
+
+def test_text_after_a_fault_is_found_in_what_is_sent() -> None:
+    reply = Reply.text("They push water").garbage(b"!", after_text="They").aws()
+    assert reply.reset(after_text="push").frames == reply.frames[:6]
+    with pytest.raises(ValueError, match="'They '"):
+        reply.cut(after_text="They").cut(after_text="push")
+
+
 def test_faults_combine() -> None:
     reply = Reply.text("ü b c", chunk_size=5).garbage(b"!", after_events=1).reset(after_events=3)
     assert reply.frames[1] == b"!"
@@ -147,6 +210,16 @@ ONE = Reply.text("a")
         (lambda: ONE.stall(after_events=1, after_bytes=1), TypeError, "exactly one"),
         (lambda: ONE.cut(after_events=len(ONE.frames) + 1), ValueError, f"at most {len(ONE.frames)}"),
         (lambda: ONE.cut(after_events=-1), ValueError, "at least 0"),
+        (lambda: ONE.cut(after_text="b"), ValueError, "part of the text 'a' for after_text, got 'b'"),
+        (lambda: ONE.reset(after_text="b"), ValueError, "after_text"),
+        (lambda: ONE.stall(after_text="b"), ValueError, "after_text"),
+        (lambda: ONE.error("odd", after_text="b"), ValueError, "after_text"),
+        (lambda: ONE.garbage(b"!", after_text="b"), ValueError, "after_text"),
+        (lambda: ONE.cut(after_text=""), ValueError, "some text"),
+        (lambda: ONE.cut(after_text=b"a"), TypeError, "expected a str for after_text"),
+        (lambda: ONE.cut(after_text="a", after_bytes=1), TypeError, "got after_bytes and after_text"),
+        (lambda: ONE.error("odd"), TypeError, "exactly one of after_events, after_text, got none"),
+        (lambda: ONE.garbage(b"!", after_events=1, after_text="a"), TypeError, "exactly one"),
         (lambda: ONE.cut(after_bytes=1.5), TypeError, "expected an int for "),
         (lambda: ONE.cut(after_bytes=True), TypeError, "expected an int for "),
         (lambda: ONE.stall(after_events=1, pings=0), ValueError, "more than 0"),
@@ -159,6 +232,9 @@ ONE = Reply.text("a")
         (lambda: Reply.text("a", delay=-1), ValueError, "seconds"),
         (lambda: Reply.text("a", delay=float("nan")), ValueError, "seconds"),
         (lambda: Reply.text("a", delay="1"), TypeError, "seconds"),
+        (lambda: Reply.text("a", header_delay=-1), ValueError, "0 to .* seconds for header_delay"),
+        (lambda: Reply.text("a", header_delay=3e6), ValueError, "0 to .* seconds for header_delay"),
+        (lambda: Reply.http_error(429, header_delay="1"), TypeError, "seconds"),
         (lambda: Reply.text("a", chunk_size=0), ValueError, "at least 1"),
         (lambda: Reply.text("a", status=99), ValueError, "at least 200"),
         (lambda: Reply.text("a", headers={"a": "b\r\nc: d"}), ValueError, "header"),

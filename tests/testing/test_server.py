@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 
@@ -13,7 +14,7 @@ import pytest
 
 from streamkit.testing import Reply, Request, Server, serve
 from tests.support.bodies import FIXTURES
-from tests.support.testing_server import PARAMS, TEXT, Read, content, raw
+from tests.support.testing_server import PARAMS, TEXT, Read, content, raw, read_sync
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
@@ -182,6 +183,117 @@ def test_leaving_while_a_client_does_not_read() -> None:
         with serve(Reply.text(["x" * 100_000] * 200)) as server:
             stack.enter_context(raw(server))
         # Here the server is gone, and the connection of the client is still open.
+
+
+# --- a delay before the status line ---------------------------------------------------------------------------------
+
+ASKED = b'POST /v1/messages HTTP/1.1\r\ncontent-length: 15\r\n\r\n{"stream":true}'
+DELAY = 0.3
+
+
+def connect(server: Server) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=30)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply.text("one two", header_delay=DELAY),
+        Reply.text("one two", header_delay=DELAY).cut(after_text="one"),
+        Reply.text("one two", header_delay=DELAY).stall(after_text="one"),
+        Reply.text("one two", header_delay=DELAY).split_utf8().aws(),
+        Reply.thinking("hm", "so", header_delay=DELAY),
+        Reply.tool_use("get_tide", {}, header_delay=DELAY),
+        Reply.blocks({"type": "text", "text": "a"}, header_delay=DELAY),
+        Reply.events({"type": "ping"}, header_delay=DELAY),
+        Reply.recorded(b"data: 1\n\n", header_delay=DELAY),
+        Reply.http_error(429, header_delay=DELAY),
+    ],
+    ids=["text", "cut", "stall", "aws", "thinking", "tool_use", "blocks", "events", "recorded", "http_error"],
+)
+def test_the_status_line_comes_after_the_header_delay(reply: Reply) -> None:
+    with serve(reply) as server, connect(server) as sock:
+        sock.sendall(ASKED)
+        began = time.monotonic()
+        assert sock.recv(9) == b"HTTP/1.1 "
+        assert time.monotonic() - began > DELAY - 0.05
+
+
+def test_the_body_is_that_of_a_reply_without_a_header_delay(read: Read) -> None:
+    with serve(Reply.text("one two", header_delay=0.01), Reply.text("one", header_delay=0.01)) as server:
+        assert read(server)[0] == ["one ", "two"]
+        message = server.client().messages.create(**PARAMS)  # without stream=True
+    assert content(message) == [{"type": "text", "text": "one"}]
+
+
+def test_a_client_that_leaves_during_the_header_delay_is_noticed() -> None:
+    with serve(Reply.text("one", header_delay=3600)) as server, connect(server) as sock:
+        sock.sendall(ASKED)
+        sock.shutdown(socket.SHUT_WR)
+        assert sock.recv(1) == b""  # the server has closed the connection, an hour too early
+
+
+def test_leaving_the_server_ends_a_header_delay() -> None:
+    with serve(Reply.text("one", header_delay=3600)) as server:
+        sock = connect(server)
+        sock.sendall(ASKED)
+        assert read_sync(server)[2] is not None  # a second request, which is refused: the first one has its reply
+    with sock:
+        assert sock.recv(1) == b""
+
+
+def test_requests_sent_ahead_wait_for_their_header_delays() -> None:
+    # More than the server reads at once, so that the second request is still in the socket during the first delay.
+    second = b"POST /v1/messages HTTP/1.1\r\nconnection: close\r\ncontent-length: 50000\r\n\r\n{" + b" " * 49_998 + b"}"
+    replies = [Reply.events({"type": name}, header_delay=DELAY) for name in ("first", "second")]
+    with serve(*replies) as server, connect(server) as sock:
+        began = time.monotonic()
+        sock.sendall(ASKED + second)
+        seen = b"".join(iter(lambda: sock.recv(65536), b""))
+        assert time.monotonic() - began > 2 * DELAY - 0.1
+    assert seen.count(b"HTTP/1.1 ") == 2
+    assert b'"first"' in seen
+
+
+# --- strict ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("repeat", [False, True])
+def test_strict_lists_the_replies_that_nobody_requested(repeat: bool) -> None:
+    replies = [Reply.text("one"), Reply.text("two"), Reply.http_error(429)]
+    with pytest.raises(AssertionError) as caught:
+        with serve(*replies, repeat=repeat, strict=True) as server:
+            read_sync(server)
+    assert str(caught.value).splitlines() == [
+        "2 of 3 replies were never requested:",
+        f"  2: {replies[1]!r}",
+        f"  3: {replies[2]!r}",
+    ]
+
+
+def test_strict_is_content_when_each_reply_was_requested() -> None:
+    with serve(Reply.text("one"), Reply.text("two"), strict=True) as server:
+        assert [read_sync(server)[0] for _ in range(2)] == [["one"], ["two"]]
+    with serve(Reply.text("one"), Reply.text("two"), strict=True, repeat=True) as server:
+        assert [read_sync(server)[0] for _ in range(3)] == [["one"], ["two"], ["one"]]
+    with serve(Reply.text("one")):
+        pass  # not strict
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), KeyboardInterrupt()], ids=["ValueError", "KeyboardInterrupt"])
+def test_strict_hides_no_exception(error: BaseException) -> None:
+    with pytest.raises(type(error)) as caught:
+        with serve(Reply.text("one"), strict=True):
+            raise error
+    assert caught.value is error
+    assert caught.value.__context__ is None
+
+
+def test_strict_still_closes_everything() -> None:
+    with pytest.raises(AssertionError, match="1 of 1"):
+        with serve(Reply.text("one"), strict=True) as server:
+            client = server.client()
+    assert client.is_closed()
 
 
 # --- requests that do not stream ------------------------------------------------------------------------------------

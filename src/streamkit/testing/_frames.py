@@ -9,11 +9,23 @@ import re
 import struct
 import zlib
 from collections.abc import Iterable, Mapping
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from streamkit.errors import get_nested
 
 AWS_CONTENT_TYPE = "application/vnd.amazon.eventstream"
+ERROR_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    500: "api_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
 # Bedrock ends a stream with an exception: its type, by the API's type for the same error.
 _AWS_EXCEPTIONS = {
     "api_error": "internalServerException",
@@ -58,6 +70,32 @@ def split_frames(body: bytes) -> tuple[bytes, ...]:
 def event_data(frame: bytes) -> Any:
     """Parse the data of a frame. Raises `ValueError` for a frame without complete data."""
     return json.loads(b"".join(_data_lines(frame)))
+
+
+def parse_event(frame: bytes, content_type: str) -> dict[str, Any]:
+    """Parse a frame in the framing of `content_type`. Returns an empty dict for anything but a complete event."""
+    try:
+        event = _aws_event(frame) if content_type == AWS_CONTENT_TYPE else event_data(frame)
+    except (ValueError, RecursionError, struct.error):
+        return {}
+    return cast("dict[str, Any]", event) if isinstance(event, dict) else {}
+
+
+def _aws_event(message: bytes) -> Any:
+    """Parse the event in a message of the AWS event stream; an exception is an `error` event."""
+    (header_size,) = struct.unpack_from(">I", message, 4)
+    payload = json.loads(message[12 + header_size : -4])
+    encoded = get_nested(payload, "bytes")
+    return json.loads(base64.b64decode(encoded)) if isinstance(encoded, str) else {"type": "error", "error": payload}
+
+
+def event_text(event: Mapping[str, Any]) -> str:
+    """Return the text of an event: of a delta, or of the start of a block or a message."""
+    content = get_nested(event, "message", "content")
+    parts: list[Any] = [event.get("delta"), event.get("content_block")]
+    parts += cast("Iterable[Any]", content) if isinstance(content, list) else []
+    texts = [get_nested(part, "text") for part in parts if get_nested(part, "type") in ("text_delta", "text")]
+    return "".join(text for text in texts if isinstance(text, str))
 
 
 def _data_lines(frame: bytes) -> list[bytes]:

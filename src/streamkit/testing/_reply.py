@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -12,16 +11,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
+from ._describe import describe, excerpt
 from ._frames import (
     AWS_CONTENT_TYPE,
+    ERROR_TYPES,
     PING,
     MessageOptions,
     aws_frame,
     error_event,
-    event_data,
+    event_text,
     message_frames,
+    parse_event,
     split_frames,
     sse_frame,
 )
@@ -29,24 +31,14 @@ from ._frames import (
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-_ERROR_TYPES = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    402: "billing_error",
-    403: "permission_error",
-    404: "not_found_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    500: "api_error",
-    504: "timeout_error",
-    529: "overloaded_error",
-}
 _MULTIBYTE_CHARACTER = re.compile(rb"[\xc2-\xf4][\x80-\xbf]+")
-_APPENDING_DELTAS = ("text_delta", "thinking_delta", "signature_delta", "input_json_delta", "compaction_delta")
+# A socket has its timeout in milliseconds, which have to fit into an int of C.
+_MAX_SECONDS = min(threading.TIMEOUT_MAX, 2_000_000)
 
 
 class _TransportOptions(TypedDict, total=False):
     delay: float
+    header_delay: float
     headers: Mapping[str, str]
     chunk_size: int
     status: int
@@ -68,16 +60,23 @@ def _check_int(name: str, value: object, low: int, high: float = float("inf")) -
 def _check_seconds(name: str, value: object) -> None:
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise TypeError(f"expected a number of seconds for {name}, got {value!r}")
-    if not 0 <= value <= threading.TIMEOUT_MAX:
-        raise ValueError(f"expected 0 or more seconds for {name}, got {value!r}")
+    if not 0 <= value <= _MAX_SECONDS:
+        raise ValueError(f"expected 0 to {_MAX_SECONDS} seconds for {name}, got {value!r}")
 
 
-@dataclass(frozen=True)
+def _check_one_of(**positions: object) -> None:
+    given = [name for name, value in positions.items() if value is not None]
+    if len(given) != 1:
+        raise TypeError(f"expected exactly one of {', '.join(positions)}, got {' and '.join(given) or 'none'}")
+
+
+@dataclass(frozen=True, repr=False)
 class Reply:
     """An answer of the server to one request. Immutable: class methods make one, fault methods return a changed copy.
 
     Options of `text`, `thinking`, `tool_use`, `blocks`, `events` and `recorded`:
         delay: seconds between two events (between two HTTP chunks, if the chunks have sizes of their own).
+        header_delay: seconds before the status line.
         headers: additional response headers; a header replaces the server's own of the same name.
         chunk_size: bytes per HTTP chunk, instead of one event per chunk.
         status, content_type: of the response; 200 and `text/event-stream; charset=utf-8` by default.
@@ -102,16 +101,21 @@ class Reply:
     splits_utf8: bool = False
     ending: Literal["end", "reset", "stall"] = "end"
     stall_pings: float | None = None
+    header_delay: float = 0.0
 
     def __post_init__(self) -> None:
         """Validate the options."""
         _check_seconds("delay", self.delay)
+        _check_seconds("header_delay", self.header_delay)
         _check_int("status", self.status, 200, 599)
         for size in self.chunk_sizes:
             _check_int("a chunk size", size, 1)
         for name, value in (*self.headers, ("content-type", self.content_type)):
             if not re.fullmatch(r"[!-9;-~]+", name) or not re.fullmatch(r"[ -~\t]*", value):
                 raise ValueError(f"expected a valid HTTP header, got {name!r}: {value!r}")
+
+    def __repr__(self) -> str:
+        return describe(self)
 
     @classmethod
     def _from_frames(
@@ -127,6 +131,7 @@ class Reply:
             content_type=options.get("content_type", cls.content_type),
             headers=tuple(dict(options.get("headers", {})).items()),
             delay=options.get("delay", 0.0),
+            header_delay=options.get("header_delay", 0.0),
             chunk_sizes=() if size is None else (size,),
         )
 
@@ -203,16 +208,17 @@ class Reply:
         type: str | None = None,  # noqa: A002 - the API's name
         message: str | None = None,
         headers: Mapping[str, str] | None = None,
+        header_delay: float = 0.0,
     ) -> Reply:
         """Make the reply to a refused request: an HTTP `status` (400 to 599) and the API's JSON error of this `type`.
 
         By default the type follows from the status. The SDK retries some statuses: see its `max_retries`.
         """
         _check_int("status", status, 400, 599)
-        kind = type or _ERROR_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
+        kind = type or ERROR_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
         body = json.dumps(error_event(kind, message)).encode()
         options: _TransportOptions = {"status": status, "headers": headers or {}, "content_type": "application/json"}
-        return cls._from_frames([body], options)
+        return cls._from_frames([body], {**options, "header_delay": header_delay})
 
     @property
     def body(self) -> bytes:
@@ -236,56 +242,96 @@ class Reply:
                 ends.append(min(end, len(body)))
         return tuple(body[a:b] for a, b in zip([0, *ends], [*ends, len(body)], strict=True) if a < b)
 
-    def _frames_until(self, after_events: int | None, after_bytes: int | None) -> tuple[bytes, ...]:
-        if (after_events is None) == (after_bytes is None):
-            got = "neither" if after_events is None else "both"
-            raise TypeError(f"expected exactly one of after_events and after_bytes, got {got}")
+    def _count_events(self, after_events: int | None, after_text: str | None) -> int:
+        """Return the number of events before a fault."""
+        _check_one_of(after_events=after_events, after_text=after_text)
         if after_events is not None:
             _check_int("after_events", after_events, 0, len(self.frames))
-            return self.frames[:after_events]
+            return after_events
+        if not isinstance(after_text, str):
+            raise TypeError(f"expected a str for after_text, got {after_text!r}")
+        if not after_text:
+            raise ValueError("expected some text for after_text, got ''")
+        text = ""
+        for count, frame in enumerate(self.frames, 1):
+            searched, text = len(text), text + event_text(parse_event(frame, self.content_type))
+            if text.find(after_text, max(0, searched - len(after_text))) >= 0:
+                return count
+        raise ValueError(f"expected part of the text {excerpt(text)} for after_text, got {after_text!r}")
+
+    def _frames_until(
+        self, after_events: int | None, after_bytes: int | None, after_text: str | None
+    ) -> tuple[bytes, ...]:
+        _check_one_of(after_events=after_events, after_bytes=after_bytes, after_text=after_text)
+        if after_bytes is None:
+            return self.frames[: self._count_events(after_events, after_text)]
         _check_int("after_bytes", after_bytes, 0, len(self.body))
-        kept, left = list[bytes](), cast("int", after_bytes)
+        kept, left = list[bytes](), after_bytes
         for frame in self.frames:
             kept.append(frame[:left])
             left -= len(kept[-1])
         return tuple(frame for frame in kept if frame)
 
-    def cut(self, *, after_events: int | None = None, after_bytes: int | None = None) -> Reply:
-        """End the body cleanly after so many events or bytes, as a proxy does."""
-        return replace(self, frames=self._frames_until(after_events, after_bytes), ending="end")
+    def cut(
+        self, *, after_events: int | None = None, after_bytes: int | None = None, after_text: str | None = None
+    ) -> Reply:
+        """End the body cleanly there, as a proxy does.
 
-    def reset(self, *, after_events: int | None = None, after_bytes: int | None = None) -> Reply:
+        The place of a fault is after so many events or bytes, or after the first event that completes `after_text`: the
+        text of the reply up to and with this event contains that string.
+        """
+        return replace(self, frames=self._frames_until(after_events, after_bytes, after_text), ending="end")
+
+    def reset(
+        self, *, after_events: int | None = None, after_bytes: int | None = None, after_text: str | None = None
+    ) -> Reply:
         """Reset the connection (TCP RST) there, once the client's system has received the bytes before.
 
         A client on Linux can still read all of these bytes. Other systems may discard those that it has not read yet;
         on these systems the server waits 0.05 seconds before the reset.
         """
-        return replace(self, frames=self._frames_until(after_events, after_bytes), ending="reset")
+        return replace(self, frames=self._frames_until(after_events, after_bytes, after_text), ending="reset")
 
     def stall(
-        self, *, after_events: int | None = None, after_bytes: int | None = None, pings: float | None = None
+        self,
+        *,
+        after_events: int | None = None,
+        after_bytes: int | None = None,
+        after_text: str | None = None,
+        pings: float | None = None,
     ) -> Reply:
         """Send nothing more from there on, or a ping every `pings` seconds, until either side closes the connection."""
         if pings is not None:
             _check_seconds("pings", pings)
             if not pings:
                 raise ValueError(f"expected more than 0 seconds for pings, got {pings!r}")
-        return replace(self, frames=self._frames_until(after_events, after_bytes), ending="stall", stall_pings=pings)
+        frames = self._frames_until(after_events, after_bytes, after_text)
+        return replace(self, frames=frames, ending="stall", stall_pings=pings)
 
-    def error(self, type: str, *, after_events: int, message: str | None = None, body: bytes | None = None) -> Reply:  # noqa: A002
-        """Send an `error` event of this API error type after so many events, then end the body cleanly.
+    def error(
+        self,
+        type: str,  # noqa: A002 - the API's name
+        *,
+        after_events: int | None = None,
+        after_text: str | None = None,
+        message: str | None = None,
+        body: bytes | None = None,
+    ) -> Reply:
+        """Send an `error` event of this API error type there, then end the body cleanly.
 
         `body` replaces the JSON data of the event by any bytes.
         """
         data = json.dumps(error_event(type, message)).encode() if body is None else body
         frame = frame_for(self, b"event: error\ndata: " + data + b"\n\n")
-        return replace(self, frames=(*self._frames_until(after_events, None), frame), ending="end")
+        count = self._count_events(after_events, after_text)
+        return replace(self, frames=(*self.frames[:count], frame), ending="end")
 
-    def garbage(self, data: bytes, *, after_events: int) -> Reply:
-        """Insert bytes, unchanged, after so many events; the other events follow. The bytes count as one event."""
+    def garbage(self, data: bytes, *, after_events: int | None = None, after_text: str | None = None) -> Reply:
+        """Insert bytes, unchanged, there; the other events follow. The bytes count as one event."""
         if not isinstance(data, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"expected bytes for data, got {data!r}")
-        return replace(self, frames=(*self._frames_until(after_events, None), data, *self.frames[after_events:]))
+        count = self._count_events(after_events, after_text)
+        return replace(self, frames=(*self.frames[:count], data, *self.frames[count:]))
 
     def split_utf8(self) -> Reply:
         """Split each character of more than one byte between two HTTP chunks."""
@@ -307,51 +353,3 @@ class Reply:
 def frame_for(reply: Reply, frame: bytes = PING) -> bytes:
     """Return a frame in the framing of a reply."""
     return aws_frame(frame) if reply.content_type == AWS_CONTENT_TYPE else frame
-
-
-def _apply_delta(block: dict[str, Any], delta: dict[str, Any]) -> None:
-    if delta["type"] == "citations_delta":
-        block.setdefault("citations", []).append(delta["citation"])
-    elif delta["type"] in _APPENDING_DELTAS:
-        for key in delta.keys() - {"type"}:
-            block[key] = (block.get(key) or "") + (delta[key] or "")
-
-
-def _accumulate_message(reply: Reply) -> dict[str, Any]:
-    """Return the message that the events of a reply add up to, or the first error among the events."""
-    message, blocks = dict[str, Any](), dict[int, dict[str, Any]]()
-    for frame in reply.frames:
-        event: dict[str, Any] = {}
-        with contextlib.suppress(ValueError):  # half an event, or garbage
-            event = event_data(frame)
-        kind = event.get("type")
-        if kind == "error":
-            return event
-        if kind == "message_start":
-            message = event["message"]
-        elif kind == "content_block_start":
-            blocks[event["index"]] = event["content_block"]
-        elif kind == "content_block_delta":
-            _apply_delta(blocks[event["index"]], event["delta"])
-        elif kind == "message_delta":
-            message = {**message, **event["delta"], "usage": {**message.get("usage", {}), **event["usage"]}}
-    for block in blocks.values():
-        if "partial_json" in block:
-            block["input"] = json.loads(block.pop("partial_json") or "{}")
-    return {**message, "content": list(blocks.values())}
-
-
-def as_json_reply(reply: Reply) -> Reply:
-    """Return the reply to a request without `stream=True`: the same message as one JSON object."""
-    if not reply.content_type.startswith("text/event-stream"):
-        return reply
-    try:
-        message, status = _accumulate_message(reply), reply.status
-        if message.get("type") == "error":
-            status = {kind: status for status, kind in _ERROR_TYPES.items()}.get(message["error"]["type"], 500)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        return Reply.http_error(400, message=f"expected the events of a complete message, got {error!r}")
-    body = json.dumps(message).encode()
-    return replace(
-        reply, frames=(body,), status=status, content_type="application/json", chunk_sizes=(), splits_utf8=False
-    )

@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ._reply import Reply, as_json_reply, frame_for
+from ._json_reply import as_json_reply
+from ._reply import Reply, frame_for
 from ._request import Request, RequestError, read_request
 
 if sys.platform == "linux":
@@ -70,6 +71,8 @@ class _Connection:
 
     def _write(self, reply: Reply) -> bool:
         """Send the reply. Returns `True` if the connection can be used again."""
+        if reply.header_delay and not self._wait(reply.header_delay):
+            return False
         headers = {"content-type": reply.content_type, "cache-control": "no-cache", "transfer-encoding": "chunked"}
         headers.update((name.lower(), value) for name, value in reply.headers)
         if "x-amzn-requestid" not in headers:
@@ -89,6 +92,20 @@ class _Connection:
         else:
             self._stall(reply.stall_pings, frame_for(reply))
         return reply.ending == "end"
+
+    def _wait(self, seconds: float) -> bool:
+        """Wait, and return `False` as soon as either side has closed the connection."""
+        deadline = time.monotonic() + seconds
+        self._sock.settimeout(seconds)
+        try:
+            if not self._sock.recv(1, socket.MSG_PEEK):
+                return False
+        except TimeoutError:
+            return True
+        finally:
+            self._sock.settimeout(None)
+        # The client has sent its next request already, and `recv` would return at once again.
+        return not self._closing.wait(deadline - time.monotonic())
 
     def _reset(self) -> None:
         if sys.platform == "linux":
@@ -119,8 +136,8 @@ class Server:
     connections so far.
     """
 
-    def __init__(self, replies: Iterable[Reply], repeat: bool) -> None:
-        self._replies, self._repeat = tuple(replies), repeat
+    def __init__(self, replies: Iterable[Reply], repeat: bool, strict: bool) -> None:
+        self._replies, self._repeat, self._strict = tuple(replies), repeat, strict
         for reply in self._replies:
             if not isinstance(reply, Reply):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise TypeError(f"expected replies such as Reply.text('...'), got {reply!r}")
@@ -144,7 +161,7 @@ class Server:
         self._acceptor.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
         self._closing.set()
         # Open a last connection to wake `accept`: on some systems closing the socket does not.
         with contextlib.suppress(OSError):
@@ -157,6 +174,15 @@ class Server:
             connection.thread.join(_WAIT)
         for client in self._clients:
             client.close()
+        if self._strict and error_type is None:
+            self._require_all_used()
+
+    def _require_all_used(self) -> None:
+        unused = self._replies[self._used_count :]
+        if unused:
+            lines = [f"  {number}: {reply!r}" for number, reply in enumerate(unused, self._used_count + 1)]
+            count = len(self._replies)
+            raise AssertionError("\n".join([f"{len(unused)} of {count} replies were never requested:", *lines]))
 
     def client(self, **kwargs: Any) -> Anthropic:
         """Make an SDK client for this server, which is closed with it. `kwargs` are those of `anthropic.Anthropic`."""
@@ -214,10 +240,11 @@ class Server:
         return replace(reply, headers=(("x-amzn-requestid", str(uuid.uuid4())), *reply.headers))
 
 
-def serve(*replies: Reply, repeat: bool = False) -> Server:
+def serve(*replies: Reply, repeat: bool = False, strict: bool = False) -> Server:
     """Serve these replies, one for each request, on a free port of this machine.
 
     A request beyond the last reply gets HTTP 400 with an explanation; with `repeat` the replies start over instead.
-    Raises `ValueError` without a reply, and `TypeError` for an object that is not a `Reply`.
+    With `strict`, leaving the server raises `AssertionError` if a reply was never requested, unless another exception
+    is on its way. Raises `ValueError` without a reply, and `TypeError` for an object that is not a `Reply`.
     """
-    return Server(replies, repeat)
+    return Server(replies, repeat, strict)
