@@ -41,17 +41,20 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def readme(session: nox.Session) -> None:
-    """Run the tests by the README's own command, as it stands there."""
-    found = re.search(r"^python3 .*pytest$", README.read_text(encoding="utf-8"), re.MULTILINE)
-    if found is None:
-        session.error("the README has no command that runs the tests")
-    # The command is for a plain shell: without an environment chosen elsewhere, and with a python3 that has pip, which
-    # the environment of nox itself may lack.
+    """Run the quickstart and the tests by the README's own commands, as they stand there, and each example."""
+    commands = re.findall(r"^python3 .*(?:quickstart\.py|pytest)$", README.read_text(encoding="utf-8"), re.MULTILINE)
+    if len(commands) != 2:
+        session.error("expected two commands in the README, for the quickstart and for the tests")
+    # The commands are for a plain shell: without an environment chosen elsewhere, and with a python3 that has pip,
+    # which the environment of nox itself may lack.
     path = os.environ["PATH"].split(os.pathsep)
     if sys.prefix != sys.base_prefix:
         path = [folder for folder in path if not Path(folder).is_relative_to(sys.prefix)]
-    env = {"UV_PROJECT_ENVIRONMENT": None, "PATH": os.pathsep.join(path)}
-    session.run("bash", "-c", f'{found[0]} "$@"', "pytest", *session.posargs, env=env)
+    env = {"UV_PROJECT_ENVIRONMENT": None, "PATH": os.pathsep.join(path), "ANTHROPIC_API_KEY": None}
+    session.run("bash", "-c", commands[0], env=env)
+    for example in sorted(README.parent.glob("examples/[!_]*.py")):
+        session.run("uv", "run", "--quiet", str(example), env=env)
+    session.run("bash", "-c", f'{commands[1]} "$@"', "pytest", *session.posargs, env=env)
 
 
 @nox.session

@@ -43,11 +43,15 @@ async def connect_async(*replies: Reply | str, repeat: bool = False) -> AsyncIte
 
 
 def has_key() -> bool:
-    """Return whether there is a key for the API. If not, print a note about the local server."""
-    if os.environ.get("ANTHROPIC_API_KEY"):
-        return True
-    print("ANTHROPIC_API_KEY is not set: a server on this machine answers instead.", file=sys.stderr, flush=True)
-    return False
+    """Return whether there is a key for the API, and print what the program waits for next."""
+    found = bool(os.environ.get("ANTHROPIC_API_KEY"))
+    note = (
+        "ANTHROPIC_API_KEY is set: waiting for the first words of the API ..."
+        if found
+        else "ANTHROPIC_API_KEY is not set: a server on this machine answers instead, word by word."
+    )
+    print(note, file=sys.stderr, flush=True)
+    return found
 
 
 def local_server(replies: tuple[Reply | str, ...], repeat: bool) -> Server:

@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["anthropic-streamkit"]
+#
+# [tool.uv.sources]
+# anthropic-streamkit = { path = "..", editable = true }
+# ///
 """Many replies at once in one thread, and one meter for what they cost together."""
 
 import asyncio

@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["anthropic-streamkit"]
+#
+# [tool.uv.sources]
+# anthropic-streamkit = { path = "..", editable = true }
+# ///
 """A conversation in which one answer is interrupted, with a history that the API accepts all the same."""
 
 from _connect import connect

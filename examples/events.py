@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["anthropic-streamkit"]
+#
+# [tool.uv.sources]
+# anthropic-streamkit = { path = "..", editable = true }
+# ///
 """The raw events of a reply that thinks, speaks and calls a tool."""
 
 from _connect import connect

@@ -1,6 +1,13 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["anthropic-streamkit"]
+#
+# [tool.uv.sources]
+# anthropic-streamkit = { path = "..", editable = true }
+# ///
 """A program that Ctrl-C ends properly at any moment, also while it imports, and that keeps what arrived.
 
-python examples/interruptible.py "Why is the sky blue?"
+uv run examples/interruptible.py "Why is the sky blue?"
 """
 
 import os

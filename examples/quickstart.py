@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["anthropic-streamkit"]
+#
+# [tool.uv.sources]
+# anthropic-streamkit = { path = "..", editable = true }
+# ///
 """Ask Claude a question, and print the answer as it arrives. Ctrl-C stops it; what arrived is kept."""
 
 import sys

@@ -1,4 +1,14 @@
-"""Text into a `rich` console: as it is, without markup, highlighting or wrapping of its own."""
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["anthropic-streamkit", "rich"]
+#
+# [tool.uv.sources]
+# anthropic-streamkit = { path = "..", editable = true }
+# ///
+"""Text into a `rich` console: as it is, without markup, highlighting or wrapping of its own.
+
+`uv run examples/rich_console.py` installs `rich` for this script alone.
+"""
 
 from _connect import connect
 from rich.console import Console

@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["anthropic-streamkit"]
+#
+# [tool.uv.sources]
+# anthropic-streamkit = { path = "..", editable = true }
+# ///
 """Sinks: places that a reply goes to while it arrives, several at once."""
 
 from typing import Any

@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["anthropic-streamkit"]
+#
+# [tool.uv.sources]
+# anthropic-streamkit = { path = "..", editable = true }
+# ///
 """Code that calls `messages.create` keeps its shape, and streams underneath.
 
 The SDK refuses `max_tokens=64_000` without streaming, as so long an answer may outlast a silent connection.

@@ -22,7 +22,18 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 QUICKSTART = EXAMPLES / "quickstart.py"
 INTERRUPTIBLE = EXAMPLES / "interruptible.py"
 HELPER = "_connect"  # the module beside the examples that gives them their client
-NOTE = "ANTHROPIC_API_KEY is not set: a server on this machine answers instead.\n"
+NOTE = "ANTHROPIC_API_KEY is not set: a server on this machine answers instead, word by word.\n"
+KEY_NOTE = "ANTHROPIC_API_KEY is set: waiting for the first words of the API ...\n"
+# What `uv run` reads in an example (PEP 723): the packages that it needs, with the streamkit of this clone.
+METADATA = """\
+# /// script
+# requires-python = ">=3.10"
+# dependencies = [{}]
+#
+# [tool.uv.sources]
+# anthropic-streamkit = {{ path = "..", editable = true }}
+# ///
+"""
 PATIENCE = 60  # seconds after which a process counts as stuck
 POSIX_ONLY = pytest.mark.skipif(
     sys.platform == "win32", reason="on Windows no process can send Ctrl-C to another as a signal"
@@ -141,8 +152,18 @@ def test_only_the_helper_reads_the_key() -> None:
     assert [name for name, source in sources.items() if "from _connect import" not in source] == [HELPER]
 
 
+@pytest.mark.parametrize("name", sorted({*PRINTED, "quickstart", "interruptible"}))
+def test_an_example_names_what_it_needs(name: str) -> None:
+    source = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
+    imported = set(re.findall(r"^\s*(?:import|from) ([a-z]\w*)", source, re.MULTILINE)) - sys.stdlib_module_names
+    needed = {"anthropic": "anthropic-streamkit", "streamkit": "anthropic-streamkit"}  # streamkit requires the SDK
+    packages = sorted({needed.get(module, module) for module in imported})
+    assert source.startswith(METADATA.format(", ".join(f'"{package}"' for package in packages)))
+
+
 def test_the_quickstart_stays_short() -> None:
-    assert len(QUICKSTART.read_text(encoding="utf-8").splitlines()) <= 25
+    lines = QUICKSTART.read_text(encoding="utf-8").splitlines()
+    assert len(lines) - len(METADATA.splitlines()) <= 25
 
 
 def test_an_example_runs_from_any_folder(tmp_path: Path) -> None:
@@ -155,8 +176,26 @@ def test_an_async_example_talks_to_the_api_where_there_is_a_key() -> None:
     with serve(Reply.text("Of the sea."), repeat=True) as server:
         done = run(EXAMPLES / "async_many.py", **with_key(server))
         assert len(server.requests) == 8
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, KEY_NOTE)
     assert "bore: Of the sea. (complete)\n" in done.stdout
+
+
+def test_the_async_example_asks_for_all_replies_at_once() -> None:
+    # One after the other, the requests would share a connection.
+    with serve(Reply.text("Of the sea.", header_delay=1), repeat=True) as server:
+        done = run(EXAMPLES / "async_many.py", **with_key(server))
+        assert (server.connection_count, len(server.requests)) == (8, 8)
+    assert (done.returncode, done.stderr) == (0, KEY_NOTE)
+
+
+def test_a_broken_stream_of_the_async_example_does_not_take_the_others_with_it() -> None:
+    whole = Reply.text("Of the sea.")
+    with serve(whole.cut(after_text="Of"), *[whole] * 7, strict=True) as server:
+        done = run(EXAMPLES / "async_many.py", **with_key(server))
+    assert (done.returncode, done.stderr) == (0, KEY_NOTE)
+    assert done.stdout.count(": Of the sea. (complete)\n") == 7
+    assert done.stdout.count(": Of  (disconnected)\n") == 1
+    assert done.stdout.endswith("8 streams, 22 output tokens, 1 of them not final\n")
 
 
 @pytest.mark.slow
@@ -164,7 +203,7 @@ def test_chat_history_sends_what_it_kept() -> None:
     with serve(Reply.text("One."), Reply.text("Word " * 40), Reply.text("Three.")) as server:
         done = run(EXAMPLES / "chat_history.py", **with_key(server))
         sent = server.requests[2].json["messages"]
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, KEY_NOTE)
     assert [message["role"] for message in sent] == ["user", "assistant", "user", "assistant", "user"]
     # Interrupted after 40 characters, and sent back as far as it had come.
     assert sent[3]["content"] == [{"type": "text", "text": "Word " * 8}]
@@ -216,7 +255,7 @@ class TestQuickstart:
         with serve(Reply.text("Scattering.")) as server:
             done = run(QUICKSTART, "Why is", "the sky blue?", **with_key(server))
             assert server.requests[0].json["messages"] == [{"role": "user", "content": "Why is the sky blue?"}]
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, done.stderr) == (0, KEY_NOTE)
         assert done.stdout == "Scattering.\n\ncomplete: 10 input tokens, 1 output tokens\n"
 
     @pytest.mark.parametrize(
@@ -233,7 +272,13 @@ class TestQuickstart:
         with serve(reply) as server:
             done = run(QUICKSTART, **with_key(server))
         assert (done.returncode, done.stdout) == (1, printed)
-        assert re.fullmatch(rf"\n{status}.*\n", done.stderr)
+        assert re.fullmatch(rf"{re.escape(KEY_NOTE)}\n{status}.*\n", done.stderr)
+
+    def test_says_for_what_it_waits(self) -> None:
+        with serve(Reply.text("Hello there.", header_delay=3600)) as server:
+            with started(QUICKSTART, with_key(server)) as process:
+                assert process.stderr is not None
+                assert process.stderr.readline().decode() == KEY_NOTE
 
     @pytest.mark.slow
     def test_flushes_each_piece(self) -> None:
@@ -248,7 +293,8 @@ class TestQuickstart:
             with started(QUICKSTART, with_key(server)) as process:
                 seen = read_until(process, "Hello ")
                 code, out, err = interrupt(process)
-        assert (code, seen + out, err) == (130, "Hello \n[interrupted: 6 characters kept, at least 1 tokens]\n", "")
+        assert (code, err) == (130, KEY_NOTE)
+        assert seen + out == "Hello \n[interrupted: 6 characters kept, at least 1 tokens]\n"
 
     @POSIX_ONLY
     def test_ctrl_c_without_a_key(self) -> None:
@@ -277,7 +323,7 @@ class TestInterruptible:
         with serve(Reply.text("Scattering.")) as server:
             done = run(INTERRUPTIBLE, "Why is", "the sky blue?", **with_key(server))
             assert server.requests[0].json["messages"] == [{"role": "user", "content": "Why is the sky blue?"}]
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, done.stderr) == (0, KEY_NOTE)
         assert done.stdout.startswith("Scattering.\n\nusage: 10 input tokens, 1 output tokens\n")
         assert done.stdout.endswith("\nstatus: complete (end_turn)\n")
 
@@ -306,7 +352,7 @@ class TestInterruptible:
         assert done.returncode == 1
         assert done.stdout.splitlines()[-1] == f"status: {status}"
         assert "at least " in done.stdout
-        assert re.fullmatch(rf"\n{error}: .*\n", done.stderr)
+        assert re.fullmatch(rf"{re.escape(KEY_NOTE)}\n{error}: .*\n", done.stderr)
 
 
 @contextmanager
@@ -370,7 +416,8 @@ class TestInterruptibleAndCtrlC:
             with started(INTERRUPTIBLE, with_key(server)) as process:
                 seen = read_until(process, "Hello ")
                 code, out, err = interrupt(process)
-        assert (code, seen + out, err) == (130, "Hello \n[interrupted]\nusage: at least 1 output tokens\n", "")
+        assert (code, err) == (130, KEY_NOTE)
+        assert seen + out == "Hello \n[interrupted]\nusage: at least 1 output tokens\n"
 
     # Runs the example and sends its process SIGINT right after it wrote something that holds the word given.
     AT_A_WORD = """
@@ -399,7 +446,7 @@ runpy.run_path(path, run_name="__main__")
     def test_at_any_line_of_what_it_writes(self, word: str) -> None:
         with serve(Reply.text("Hello there.")) as server:
             done = run("-c", self.AT_A_WORD, INTERRUPTIBLE, word, **with_key(server))
-        assert (done.returncode, done.stderr) == (130, "")
+        assert (done.returncode, done.stderr) == (130, KEY_NOTE)
         whole = (
             "Hello there.\n\nusage: 10 input tokens, 2 output tokens\n"
             "first content: after 0.00 seconds\nstatus: complete (end_turn)\n"
