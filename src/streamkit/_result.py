@@ -12,8 +12,8 @@ from anthropic.types import Message, MessageParam, RawMessageStreamEvent, ToolUs
 from anthropic.types.beta import BetaMessage, BetaMessageParam
 from typing_extensions import TypeVar
 
-from ._headers import ResponseHeaders
 from ._continuation import continue_reply
+from ._headers import ResponseHeaders
 from ._history import LIMITS, resendable_blocks
 from ._pickling import flatten, unflatten
 from .errors import StreamError

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
@@ -56,7 +57,7 @@ class Awaited(AsyncSink):
         self.fails = fails
 
     async def write(self, text: str) -> None:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         self.calls.append(("write", text))
         if self.fails:
             raise ZeroDivisionError("in a sink")
@@ -309,7 +310,7 @@ class AsyncFailing(AsyncSink):
         self.calls: list[str] = []
 
         async def fail(_: object) -> None:
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
             self.calls.append(where)
             raise error
 

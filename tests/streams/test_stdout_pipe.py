@@ -245,9 +245,8 @@ def test_standard_output_is_discarded_only_if_it_has_a_descriptor(monkeypatch: p
     monkeypatch.setattr(sys, "stdout", Closed(0))
     buffer = BufferSink()
     with contextlib.suppress(BrokenPipeError), serve(REPLY) as server:
-        from tests.support.clients import PARAMS, sdk_client
-
         import streamkit
+        from tests.support.clients import PARAMS, sdk_client
 
         assert streamkit.collect(sdk_client(server), sinks=[StdoutSink(), buffer], **PARAMS).status == "interrupted"
     assert buffer.text.startswith("a")

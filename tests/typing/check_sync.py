@@ -130,6 +130,8 @@ def wrapped() -> None:
     create = streamed(client.messages.create, sinks=BufferSink, total_timeout=60)
     assert_type(create(model="m", max_tokens=64_000, messages=question), Message)
     create(model="m", max_tokens=1, messages=question, temperatur=1)  # type: ignore[call-overload]
+    assert_type(streamed(client, total_timeout=60), anthropic.Anthropic)
+    assert_type(streamed(anthropic.AsyncAnthropic()), anthropic.AsyncAnthropic)
 
 
 def wrong() -> None:
