@@ -17,9 +17,20 @@ class SinkDispatcher:
     Raises `TypeError` for an object that is not a sink, and for an `AsyncSink` on a sync stream.
     """
 
-    __slots__ = ("_sinks", "_unfinished", "event", "pending_calls", "recorders", "text", "thinking", "tool_input")
+    __slots__ = (
+        "_is_async",
+        "_sinks",
+        "_unfinished",
+        "event",
+        "pending_calls",
+        "recorders",
+        "text",
+        "thinking",
+        "tool_input",
+    )
 
     def __init__(self, sinks: SinkOrFactory | Iterable[SinkOrFactory] | None, *, is_async: bool) -> None:
+        self._is_async = is_async
         made = [make_sink(sink) for sink in _listed(sinks)]
         # A sink that is named twice counts once. By identity, as a sink need not be hashable.
         self._sinks: list[Sink | AsyncSink] = list({id(sink): sink for sink in made}.values())
@@ -70,6 +81,9 @@ class SinkDispatcher:
     def _acquire(self, sink: Sink | AsyncSink) -> bool:
         """Take a sink with the sinks that it wraps. Returns `False` if another stream uses one of them."""
         parts = wrapped_sinks(sink)
+        for part in parts:
+            if hasattr(part, "_streamkit_is_async"):
+                setattr(part, "_streamkit_is_async", self._is_async)  # noqa: B010 - not of every sink
         return all([part.shareable or _owners.setdefault(id(part), self) is self for part in parts])  # noqa: C419 - take all
 
     def unfinished(self) -> Iterator[Sink | AsyncSink]:

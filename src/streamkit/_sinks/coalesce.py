@@ -116,6 +116,8 @@ class _Pending:
 
 
 class _CoalescedSink(Sink):
+    _streamkit_is_async = False  # set by the stream: a sync one blocks the event loop that it may be read in
+
     def __init__(self, sink: Sink, pending: _Pending) -> None:
         self._finish: Listener = sink.finish
         self._pending = pending
@@ -176,7 +178,7 @@ class _CoalescedSink(Sink):
 
     def _start_timer(self) -> None:
         self._over = False
-        if self._timer_runs or spawn(self._keep_time_in_loop):
+        if self._timer_runs or (self._streamkit_is_async and spawn(self._keep_time_in_loop)):
             self._timer_runs = True
             return
         if self._timer_thread is None or not self._timer_thread.is_alive():  # not in the child of a fork
