@@ -210,7 +210,7 @@ def test_a_slow_reader_is_dropped_and_the_others_are_not(loop: str) -> None:
             tasks.start_soon(take, sink.reader(), fast, ended)
             tasks.start_soon(send, server, sink)
             assert await anext(slow) == PIECES[0]
-            while not ended:
+            while not ended:  # noqa: ASYNC110
                 await anyio.sleep(0.001)
         with pytest.raises(RuntimeError, match="dropped, as it was more than 2 pieces behind"):
             await anext(slow)

@@ -240,7 +240,7 @@ async def test_the_refusal_of_an_async_sink_names_what_is_wrapped(harness: Harne
     if harness.is_async:
         pytest.skip("an async stream takes it")
     for wrapper in (coalesce, isolate):
-        with pytest.raises(TypeError, match="^AsyncSink is an AsyncSink and this stream is sync"):
+        with pytest.raises(TypeError, match="^AsyncSink is an AsyncSink and this stream is sync"):  # noqa: RUF043
             await collected(harness, wrapper(AsyncSink()))
 
 
@@ -254,7 +254,7 @@ def test_check_sink_runs_tool_input() -> None:
     def fail(*_: object) -> None:
         raise ValueError("boom")
 
-    with pytest.raises(AssertionError, match="boom.* during a reply with text and a tool use"):
+    with pytest.raises(AssertionError, match="boom.* during a reply with text and a tool use"):  # noqa: RUF043
         check_sink(type("Mine", (Sink,), {"tool_input": fail}))
     log = Log()
     check_sink(log)

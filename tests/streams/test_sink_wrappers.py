@@ -93,6 +93,12 @@ async def test_pieces_are_merged_in_order(harness: Harness, kind: Any) -> None:
     assert calls == merged * 2
 
 
+async def test_nothing_is_merged_of_a_reply_without_text(harness: Harness, kind: Any) -> None:
+    sink = kind()
+    await collected(harness, coalesce(sink, LONG), Reply.tool_use("x", {}))
+    assert sink.calls == [("finish", "complete")]
+
+
 async def test_functions_are_merged(harness: Harness) -> None:
     seen = list[str]()
     await collected(harness, [coalesce(seen.append, LONG)])
@@ -137,7 +143,7 @@ async def test_the_last_words_of_a_burst_appear_during_a_pause(harness: Harness,
     with serve(LETTERS.stall(after_events=5)) as server:
         stream = harness.text(server, sinks=coalesce(sink, 0.001))
         async with reading_elsewhere(stream):
-            while "".join(text for _, text in sink.calls) != "ab":
+            while "".join(text for _, text in sink.calls) != "ab":  # noqa: ASYNC110
                 await anyio.sleep(0.001)
             stream.cancel()
     assert sink.calls[-1] == ("finish", "interrupted")
@@ -194,7 +200,7 @@ async def test_a_write_that_fails_in_the_background_is_raised_by_the_next_call(h
                 tasks.start_soon(read)
             else:
                 tasks.start_soon(anyio.to_thread.run_sync, anyio.run, read)
-            while wrapped._pending.failure is None:
+            while wrapped._pending.failure is None:  # noqa: ASYNC110
                 await anyio.sleep(0.001)
             stream.cancel()
     assert len(raised) == 1
@@ -250,7 +256,7 @@ def test_a_call_in_the_background_that_hangs_does_not_hold_up_an_interrupted_str
         with serve(LETTERS.stall(after_events=4)) as server:
             stream = harness.text(server, sinks=coalesce(Hanging, 0.001))
             async with reading_elsewhere(stream):
-                while not calls:
+                while not calls:  # noqa: ASYNC110
                     await anyio.sleep(0.001)
                 stream.cancel()
         await harness.aclose()
@@ -261,7 +267,7 @@ def test_a_call_in_the_background_that_hangs_does_not_hold_up_an_interrupted_str
 
 @pytest.mark.parametrize(("seconds", "error"), [("1", TypeError), (True, TypeError), (0, ValueError), (-1, ValueError)])
 def test_what_is_no_time(seconds: Any, error: type[Exception]) -> None:
-    with pytest.raises(error, match="expected .*seconds.*, got "):
+    with pytest.raises(error, match="expected .*seconds.*, got "):  # noqa: RUF043
         coalesce(print, seconds)
 
 

@@ -141,7 +141,7 @@ def test_the_reader_of_a_pipe_goes_away(mode: str, sinks: str) -> None:
 def test_head_is_such_a_reader() -> None:
     program = textwrap.dedent(PROGRAM).replace("MODE", "sync").replace("SINKS", SINKS["alone"])
     done = subprocess.run(  # noqa: S602 - this file's own program
-        '"$PYTHON" -c "$PROGRAM" | head -c 10',
+        '"$PYTHON" -c "$PROGRAM" | head -c 10',  # noqa: S607
         shell=True,
         env={**os.environ, "PYTHON": sys.executable, "PROGRAM": program},
         capture_output=True,
@@ -266,11 +266,11 @@ def test_a_dropped_stream_calls_its_sinks_though_the_output_is_closed() -> None:
             sinks = [StdoutSink(Closed(1)), log, AsyncLog("async", calls)]
             stream = streamkit.stream_text(client, sinks=sinks, **PARAMS)
             assert await anext(stream) == "a"
-            with pytest.warns(ResourceWarning, match="was dropped"):
+            with pytest.warns(ResourceWarning, match="was dropped"):  # noqa: PT031
                 del stream
                 gc.collect()
             await asyncio.sleep(0)
-            while ("async", "finish", "interrupted") not in calls:
+            while ("async", "finish", "interrupted") not in calls:  # noqa: ASYNC110
                 await asyncio.sleep(0)
 
     with serve(Reply.recorded(REPLY.body, [10**6])) as server:
