@@ -6,6 +6,7 @@ What stands after `--` goes to pytest or the benchmark: `uvx nox -s coverage -- 
 import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 import nox
@@ -33,10 +34,15 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check the types with mypy and pyright, and that every public name has one."""
+    """Check the types of the code, the examples and the pages with mypy and pyright, and that public names have one."""
     uv_run(session, "--group", "typing", "mypy")
     uv_run(session, "--group", "typing", "pyright")
     uv_run(session, "--group", "typing", "pyright", "--verifytypes", "streamkit", "--ignoreexternal")
+    # Each Python block of a page becomes a module, in which it has the line numbers of the page.
+    with tempfile.TemporaryDirectory() as folder:
+        uv_run(session, "--group", "typing", "python", "-m", "tests.support.pages", folder)
+        uv_run(session, "--group", "typing", "mypy", "--strict", folder)
+        uv_run(session, "--group", "typing", "pyright", "--project", folder)
 
 
 @nox.session

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,7 @@ import streamkit
 import streamkit.testing
 from streamkit.sinks import ModelUsage
 from streamkit.testing import Reply, serve
-
-ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+from tests.support.pages import PAGES, ROOT, Block, blocks, modules
 
 BOATS = Reply.text("They push water aside.")
 # Two pieces of text arrive, "They " and "push ", and then what the fault says.
@@ -56,31 +55,6 @@ ANSWERS: dict[str, list[tuple[Reply, ...]]] = {
         ),
     ],
 }
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block of a page."""
-
-    language: str
-    source: str
-    heading: str
-    line: int
-
-
-def blocks(page: Path) -> Iterator[Block]:
-    heading, lines = "", page.read_text(encoding="utf-8").splitlines()
-    numbered = iter(enumerate(lines, 1))
-    for number, line in numbered:
-        if line.startswith("#"):
-            heading = line.lstrip("# ")
-        elif line.startswith("```"):
-            source = []
-            for _, inner in numbered:
-                if inner.startswith("```"):
-                    break
-                source.append(inner)
-            yield Block(line[3:].strip(), "\n".join(source) + "\n", heading, number)
 
 
 def test_the_blocks_of_a_page_are_found(tmp_path: Path) -> None:
@@ -138,8 +112,8 @@ def test_every_block_of_python_runs_and_prints_what_the_page_says(
             # A block of text right after one of Python is its output.
             assert printed.strip() == block.source.strip(), f"{page.name}:{block.line}"
         printed = ""
-        if block.language != "python":
-            continue
+        if block.language != "python" or block.file:
+            continue  # a block with the name of a file is run by the test below
         answers = ANSWERS.get(heading, [(BOATS,)])
         with serve(*answers[min(position, len(answers) - 1)], repeat=True) as server:
             position += 1
@@ -151,6 +125,38 @@ def test_every_block_of_python_runs_and_prints_what_the_page_says(
             finally:
                 close(namespace)
         printed = capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_tests_in_the_guide_pass(tmp_path: Path) -> None:
+    files = {block.file: block.source for block in blocks(ROOT / "docs" / "guide.md") if block.file}
+    assert set(files) == {"ask.py", "test_ask.py"}
+    for name, source in files.items():
+        (tmp_path / name).write_text(source, encoding="utf-8")
+    source_folder = Path(streamkit.__file__).parents[1]
+    env = {**os.environ, "PYTHONPATH": str(source_folder)} if source_folder.name == "src" else {**os.environ}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, encoding="utf-8", check=False)  # noqa: S603
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert "3 passed" in done.stdout
+
+
+def test_the_blocks_of_a_page_become_modules(tmp_path: Path) -> None:
+    page = tmp_path / "a-page.md"
+    page.write_text(
+        "```python\nimport os\nfrom json import loads as parse\na = b = 1\n```\n"
+        "```python\ndef b(c):\n    return a + c\n```\n"
+        "```sh\nls\n```\n```python\nprint(parse, b(os), [a for a in 'x'], d)\n```\n```python\n# e.py\nprint(a)\n```\n",
+        encoding="utf-8",
+    )
+    assert modules(page) == {
+        "a_page_line_1.py": "\nimport os\nfrom json import loads as parse\na = b = 1\n",
+        "a_page_line_6.py": f"from a_page_line_1 import a{chr(10) * 6}def b(c):\n    return a + c\n",
+        "a_page_line_13.py": "from a_page_line_6 import b; import os; from json import loads as parse"
+        + "\n" * 13
+        + "print(parse, b(os), [a for a in 'x'], d)\n",
+        "e.py": "# e.py\nprint(a)\n",
+    }
 
 
 def readme_block(word: str) -> Block:

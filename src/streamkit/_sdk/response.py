@@ -98,18 +98,20 @@ class OpenResponse(NoResponse):
 
     def __init__(self, stream: Any, *, is_async: bool, read_by_events: bool = False, manager: Any = None) -> None:
         super().__init__()
-        self.http_response = getattr(stream, "response", None)
+        self.http_response: Any = getattr(stream, "response", None)
         if not hasattr(stream, "__anext__" if is_async else "__next__"):
             raise TypeError(f"expected a stream from the call, got {type(stream).__name__}")
-        self.beta = _is_beta(stream)
-        self.by_bytes = not read_by_events and _has_plain_body(self.http_response)
+        self.beta: bool = _is_beta(stream)
+        self.by_bytes: bool = not read_by_events and _has_plain_body(self.http_response)
         self.body: Any = stream
+        self.decoder: Decoder
+        self.to_sdk_event: Callable[[JSONObject, object], Any]
         if self.by_bytes:
             self.body = _iter_body(self.http_response, is_async=is_async)
             self.to_sdk_event = event_factory(self.beta)
         else:
-            decoder = self.decoder = SDKEventDecoder(self.beta, helper=isinstance(stream, HELPER_STREAMS))
-            self.to_sdk_event = decoder.to_sdk_event
+            decoder = SDKEventDecoder(self.beta, helper=isinstance(stream, HELPER_STREAMS))
+            self.decoder, self.to_sdk_event = decoder, decoder.to_sdk_event
             if manager is not None:
                 self.body = _ManagedEvents(stream, manager)
         betas = _header(getattr(self.http_response, "request", None), "anthropic-beta") or ""
