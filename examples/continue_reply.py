@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["anthropic-streamkit"]
+#
+# [tool.uv.sources]
+# anthropic-streamkit = { path = "..", editable = true }
+# ///
 """A reply that is cut by `max_tokens`, twice: the model continues it, and the texts are joined."""
 
 from _connect import connect
@@ -24,7 +31,7 @@ def main() -> None:
     messages: list[MessageParam] = [{"role": "user", "content": "Tell me a story of two sentences."}]
     text = ""
     with connect(*CANNED) as client:
-        for _ in range(10):
+        while True:  # in a program, limit the number of rounds
             result = collect(client, model="claude-sonnet-5-5", max_tokens=16, messages=messages, on_error="return")
             print(f"{result.stop_reason or result.status}: {result.text!r}")
             text = join(text, result.text)

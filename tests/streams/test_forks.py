@@ -107,7 +107,7 @@ with streamkit.stream_text(sdk_client(server), sinks=Log(), **PARAMS) as stream:
         sys.exit(0)
     os.waitpid(child, 0)
     stream.until_done()
-server.__exit__()
+server.__exit__(None)
 assert (stream.status, stream.text) == ("complete", "".join(WORDS))
 assert FINISHED == ["complete"]
 print("ok")

@@ -421,3 +421,17 @@ async def _async_on_error(error: Exception) -> None:
 def test_what_is_no_on_error(on_error: Any) -> None:
     with pytest.raises(TypeError, match="expected a plain function for on_error=, got"):
         isolate(print, on_error)
+
+
+async def test_an_isolated_sink_of_functions_of_both_kinds(harness: Harness) -> None:
+    if not harness.is_async:
+        pytest.skip("a sync stream takes no async function")
+    calls: list[str] = []
+
+    async def on_text(text: str) -> None:
+        calls.append(text)
+
+    sink = isolate(CallbackSink(on_text=on_text, on_finish=lambda result: calls.append(result.status)))
+    with serve(Reply.text("Hi")) as server:
+        await harness.collect(server, sinks=sink)
+    assert calls == ["Hi", "complete"]

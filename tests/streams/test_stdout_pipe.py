@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from streamkit import AsyncSink, BufferSink, Sink, StdoutSink, coalesce
+from streamkit._sinks.stdout import _discard_output
 from streamkit.testing import Reply, serve
 from tests.support.harness import Harness
 from tests.support.sinks import AsyncLog, Log
@@ -276,3 +277,13 @@ def test_a_dropped_stream_calls_its_sinks_though_the_output_is_closed() -> None:
     with serve(Reply.recorded(REPLY.body, [10**6])) as server:
         asyncio.run(main())
     assert log.of("write") == ["a", "b", "c", "d"]
+
+
+def test_output_that_nobody_reads_is_discarded() -> None:
+    """In this process, on a pipe in the place of standard output."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as file:
+        _discard_output(file)
+        file.write("into the void")
+        file.flush()

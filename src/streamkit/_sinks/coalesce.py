@@ -218,7 +218,9 @@ class _AsyncCoalescedSink(AsyncSink):
             pending.raise_failure()
             if pending.seconds_left() <= 0:
                 await self._flush()
-            if not pending.failed and pending.add(method, block, piece) and not self._timer_runs:
+            # CPython 3.11 does not trace the way out of an `async with`.
+            starts = not pending.failed and pending.add(method, block, piece) and not self._timer_runs
+            if starts:  # pragma: no branch
                 self._timer_runs = spawn(self._keep_time)
 
     async def pass_on(self, method: Listener, event: Any) -> None:
