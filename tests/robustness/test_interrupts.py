@@ -303,7 +303,7 @@ class Tracer:
 
 
 def check_result(result: StreamResult, use: Use, sinks: list[Log], text: str) -> None:
-    assert result.status in ("streaming", "complete", "interrupted", "failed")
+    assert result.status in ("pending", "streaming", "complete", "interrupted", "failed")
     assert text.startswith(result.text)
     if result.status == "complete":
         assert result.text == text

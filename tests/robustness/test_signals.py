@@ -90,6 +90,8 @@ ASYNC = """
 
 SCRIPTS = {"sync": SYNC, "asyncio": ASYNC}
 
+NOTE = b"ANTHROPIC_API_KEY is set: waiting for the first words of the API ...\n"
+
 
 @pytest.fixture(params=SCRIPTS)
 def script(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
@@ -191,7 +193,8 @@ def example_interrupted_after(url: str, size: int) -> bool:
         finally:
             process.kill()
     output = (seen + rest).decode()
-    assert errors == b""
+    # A signal in the middle of the note of the example may cut it.
+    assert NOTE.startswith(errors), errors
     if process.returncode == 0:
         assert output.endswith("status: complete (end_turn)\n")
         return False
