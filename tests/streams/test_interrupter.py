@@ -341,3 +341,21 @@ def test_where_no_thread_can_be_had_the_request_is_made_all_the_same(monkeypatch
     monkeypatch.setattr(threading.Thread, "start", refused)
     request.run_in_thread(Interrupter())
     assert request.streams == [stream]
+
+
+def test_a_request_that_is_abandoned_before_its_thread_runs_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal that comes in `Thread.start` leaves a thread that begins after the stream is over."""
+    sent: list[str] = []
+    request = Request(lambda _: lambda: sent.append("request"))
+    start = threading.Thread.start
+
+    def interrupted(self: threading.Thread) -> None:
+        request.abandon()
+        start(self)
+        self.join(20)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        request.run_in_thread(Interrupter())
+    assert (sent, request.streams, request.error, request.done) == ([], [], None, True)

@@ -35,8 +35,9 @@ class Request:
     def run(self) -> None:
         """Open the SDK's stream, and close it at once if the request was abandoned meanwhile."""
         try:
-            # In one step: an interrupt between opening and storing would lose the connection.
-            self.streams.append(self._open())
+            if not self.abandoned:  # by an interrupt while the thread was being started
+                # In one step: an interrupt between opening and storing would lose the connection.
+                self.streams.append(self._open())
         except BaseException as error:  # noqa: BLE001 - raised in the reader's thread
             self.error = error
         self.done = True
