@@ -215,7 +215,7 @@ def test_continue_reply_sends_what_arrived() -> None:
     with serve(replies[0], replies[1].cut(after_events=5), Reply.text("water aside.")) as server:
         done = run(EXAMPLES / "continue_reply.py", **with_key(server))
         sent = server.requests[2].json["messages"]
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, KEY_NOTE)
     assert done.stdout.endswith("\nall of it: They push water aside.\n")
     assert [message["role"] for message in sent] == ["user", "assistant", "user", "assistant", "user"]
     assert [message["content"][0]["text"] for message in sent[1::2]] == ["They pu", "push water"]
