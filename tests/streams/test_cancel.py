@@ -13,14 +13,13 @@ import pytest
 from streamkit import CallbackSink
 from streamkit.testing import Reply, serve
 from tests.support.clients import assert_no_connection_in_use
-from tests.support.harness import EitherStream, Harness, reading_elsewhere, wait_until
+from tests.support.harness import EitherStream, Harness, ignores_generators_left_behind, reading_elsewhere, wait_until
 from tests.support.replies import REPLY
 from tests.support.sinks import AsyncLog, Log
 
 pytestmark = [
     pytest.mark.anyio,
-    # The SDK and its HTTP library leave generators behind when a body is not read to its end, and trio says so.
-    pytest.mark.filterwarnings("ignore:Exception ignored .*async_generator:pytest.PytestUnraisableExceptionWarning"),
+    ignores_generators_left_behind,
 ]
 
 

@@ -18,15 +18,21 @@ from streamkit import BufferSink, StreamResult, StreamTruncatedError
 from streamkit.testing import Reply, serve
 from tests.support.clients import PARAMS, assert_no_connection_in_use, async_sdk_client
 from tests.support.events import block_start, message_start, sse, text_delta
-from tests.support.harness import EitherStream, Harness, is_reading, reading_elsewhere, wait_until
+from tests.support.harness import (
+    EitherStream,
+    Harness,
+    ignores_generators_left_behind,
+    is_reading,
+    reading_elsewhere,
+    wait_until,
+)
 from tests.support.replies import REPLY, TEXT
 from tests.support.servers import raw_server
 from tests.support.sinks import AsyncLog, Log
 
 pytestmark = [
     pytest.mark.anyio,
-    # The SDK and its HTTP library leave generators behind when a body is not read to its end, and trio says so.
-    pytest.mark.filterwarnings("ignore:Exception ignored .*async_generator:pytest.PytestUnraisableExceptionWarning"),
+    ignores_generators_left_behind,
 ]
 
 

@@ -17,14 +17,13 @@ from streamkit.testing import Reply, serve
 from tests.support.bodies import BETA, FIXTURES, each_that_the_sdk_reads
 from tests.support.clients import NEWEST_SDK, PARAMS, assert_no_connection_in_use, sdk_client
 from tests.support.events import MESSAGE_STOP, block_start, block_stop, message_delta, message_start, text_delta
-from tests.support.harness import Harness, is_reading, reading_elsewhere, wait_until
+from tests.support.harness import Harness, ignores_generators_left_behind, is_reading, reading_elsewhere, wait_until
 from tests.support.replies import REPLY, TEXT
 from tests.support.sinks import Log
 
 pytestmark = [
     pytest.mark.anyio,
-    # The SDK and its HTTP library leave generators behind when a body is not read to its end, and trio says so.
-    pytest.mark.filterwarnings("ignore:Exception ignored .*async_generator:pytest.PytestUnraisableExceptionWarning"),
+    ignores_generators_left_behind,
 ]
 
 

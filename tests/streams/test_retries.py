@@ -13,14 +13,13 @@ import streamkit
 from streamkit import StreamAPIError, StreamError, StreamTimeoutError, StreamTruncatedError
 from streamkit.testing import Reply, serve
 from tests.support.clients import PARAMS, assert_no_connection_in_use, sdk_client
-from tests.support.harness import Harness, reading_elsewhere, wait_until
+from tests.support.harness import Harness, ignores_generators_left_behind, reading_elsewhere, wait_until
 from tests.support.replies import REPLY, SOON, TEXT
 from tests.support.sinks import Log
 
 pytestmark = [
     pytest.mark.anyio,
-    # The SDK and its HTTP library leave generators behind when a body is not read to its end, and trio says so.
-    pytest.mark.filterwarnings("ignore:Exception ignored .*async_generator:pytest.PytestUnraisableExceptionWarning"),
+    ignores_generators_left_behind,
 ]
 
 

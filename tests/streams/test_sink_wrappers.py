@@ -17,14 +17,13 @@ import pytest
 from streamkit import AsyncSink, BufferSink, CallbackSink, Sink, StreamResult, StreamTruncatedError, coalesce, isolate
 from streamkit._sinks.background import spawn
 from streamkit.testing import Reply, record, serve
-from tests.support.harness import Harness, reading_elsewhere, run, wait_until
+from tests.support.harness import Harness, ignores_generators_left_behind, reading_elsewhere, run, wait_until
 from tests.support.replies import LETTERS
 from tests.support.sinks import Log, TextLog
 
 pytestmark = [
     pytest.mark.anyio,
-    # The SDK and its HTTP library leave generators behind when a body is not read to its end, and trio says so.
-    pytest.mark.filterwarnings("ignore:Exception ignored .*async_generator:pytest.PytestUnraisableExceptionWarning"),
+    ignores_generators_left_behind,
 ]
 LONG = 60.0  # seconds: longer than any test
 THOUGHT = Reply.thinking("Hm, so", "One two three")

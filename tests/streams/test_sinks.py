@@ -24,14 +24,13 @@ from tests.support.events import (
     text_delta,
     tool_use_start,
 )
-from tests.support.harness import Harness
+from tests.support.harness import Harness, ignores_generators_left_behind
 from tests.support.replies import REPLY, TEXT
 from tests.support.sinks import AsyncLog, Log
 
 pytestmark = [
     pytest.mark.anyio,
-    # The SDK and its HTTP library leave generators behind when a body is not read to its end, and trio says so.
-    pytest.mark.filterwarnings("ignore:Exception ignored .*async_generator:pytest.PytestUnraisableExceptionWarning"),
+    ignores_generators_left_behind,
 ]
 
 

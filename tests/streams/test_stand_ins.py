@@ -17,13 +17,12 @@ from streamkit import (
     StreamTruncatedError,
 )
 from tests.support.events import MESSAGE_STOP, block_start, block_stop, message_delta, message_start, text_delta
-from tests.support.harness import Harness
+from tests.support.harness import Harness, ignores_generators_left_behind
 from tests.support.sinks import Log
 
 pytestmark = [
     pytest.mark.anyio,
-    # The SDK and its HTTP library leave generators behind when a body is not read to its end, and trio says so.
-    pytest.mark.filterwarnings("ignore:Exception ignored .*async_generator:pytest.PytestUnraisableExceptionWarning"),
+    ignores_generators_left_behind,
 ]
 
 

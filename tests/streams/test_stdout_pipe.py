@@ -15,13 +15,12 @@ import pytest
 from streamkit import AsyncSink, BufferSink, Sink, StdoutSink, coalesce
 from streamkit._sinks.stdout import _discard_output
 from streamkit.testing import Reply, serve
-from tests.support.harness import Harness
+from tests.support.harness import Harness, ignores_generators_left_behind
 from tests.support.sinks import AsyncLog, Log
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="pipes and terminals of POSIX"),
-    # The SDK and its HTTP library leave generators behind when a body is not read to its end, and trio says so.
-    pytest.mark.filterwarnings("ignore:Exception ignored .*async_generator:pytest.PytestUnraisableExceptionWarning"),
+    ignores_generators_left_behind,
 ]
 anyio = pytest.mark.anyio
 

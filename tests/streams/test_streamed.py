@@ -14,14 +14,13 @@ from streamkit import BufferSink, StreamTruncatedError
 from streamkit.testing import Reply, serve
 from tests.support.bodies import BETA
 from tests.support.clients import PARAMS
-from tests.support.harness import Harness
+from tests.support.harness import Harness, ignores_generators_left_behind
 from tests.support.replies import REPLY, TEXT
 from tests.support.sinks import Log
 
 pytestmark = [
     pytest.mark.anyio,
-    # The SDK and its HTTP library leave generators behind when a body is not read to its end, and trio says so.
-    pytest.mark.filterwarnings("ignore:Exception ignored .*async_generator:pytest.PytestUnraisableExceptionWarning"),
+    ignores_generators_left_behind,
 ]
 
 

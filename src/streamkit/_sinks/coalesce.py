@@ -14,7 +14,7 @@ import anyio
 
 from .background import spawn
 from .base import AsyncSink, Factory, Sink
-from .resolve import Listener, is_awaited, listener_of, wrap
+from .resolve import Listener, attach, call_and_await, is_awaited, wrap
 
 if TYPE_CHECKING:
     from streamkit._result import StreamResult
@@ -31,7 +31,7 @@ def coalesce(sink: Factory | Callable[[str], object], seconds: float = 0.05) -> 
 def coalesce(sink: Any, seconds: float = 0.05) -> Any:
     """Wrap a sink so that pieces that arrive within `seconds` of the first one are passed on in a single call.
 
-    This merges pieces of text, of thinking and of a tool's input. The order of all calls stays, and what is pending is
+    This merges pieces of text, of thinking and of a tool's input. The order of all calls stays. The pending pieces are
     passed on before an event, at the end, and at every error. A sink that overrides `event` gets each event at once, so
     that little is merged.
 
@@ -101,18 +101,17 @@ class _Pending:
         if failure is not None:
             raise failure
 
-    def attach(self, wrapper: Any, sink: Sink | AsyncSink) -> None:
-        """Give the wrapper the methods that the sink overrides: a method that it does not override costs nothing."""
-        for name in ("write", "thinking", "tool_input", "event"):
-            method = listener_of(sink, name)
-            if method is not None:
-                take = wrapper.pass_on if name == "event" else wrapper.add
-                bound = partial(take, method) if name in ("event", "tool_input") else partial(take, method, None)
-                setattr(wrapper, name, bound)
-        wrapper._streamkit_wrapped = sink  # noqa: SLF001
-        record_body = getattr(sink, "_streamkit_body", None)
-        if record_body is not None:
-            wrapper._streamkit_body = record_body  # noqa: SLF001
+
+def _attach(wrapper: _CoalescedSink | _AsyncCoalescedSink, sink: Sink | AsyncSink) -> None:
+    def replacement(name: str, method: Listener) -> Listener:
+        if name == "event":
+            return partial(wrapper.pass_on, method)
+        return partial(wrapper.add, method) if name == "tool_input" else partial(wrapper.add, method, None)
+
+    attach(wrapper, sink, replacement)
+    record_body = getattr(sink, "_streamkit_body", None)
+    if record_body is not None:
+        setattr(wrapper, "_streamkit_body", record_body)  # noqa: B010 - not of every sink
 
 
 class _CoalescedSink(Sink):
@@ -127,7 +126,7 @@ class _CoalescedSink(Sink):
         self._timer_runs = False  # or is about to begin, without a scope yet
         self._timer_thread: threading.Thread | None = None
         self._over = False
-        pending.attach(self, sink)
+        _attach(self, sink)
 
     def add(self, method: Listener, block: Any, piece: str) -> None:
         pending = self._pending
@@ -160,8 +159,8 @@ class _CoalescedSink(Sink):
                 self._finish(result)
 
     def _flush(self) -> None:
-        while (call := self._pending.next_call()) is not None:
-            method, items = call
+        while (pending_call := self._pending.next_call()) is not None:
+            method, items = pending_call
             try:
                 method(*items)
             except Exception:
@@ -210,7 +209,7 @@ class _AsyncCoalescedSink(AsyncSink):
         self._lock: anyio.Lock | None = None
         self._timer_scope: anyio.CancelScope | None = None
         self._timer_runs = False  # or is about to begin, without a scope yet
-        pending.attach(self, sink)
+        _attach(self, sink)
 
     async def add(self, method: Listener, block: Any, piece: str) -> None:
         pending = self._pending
@@ -228,7 +227,7 @@ class _AsyncCoalescedSink(AsyncSink):
             self._pending.raise_failure()
             await self._flush()
             if not self._pending.failed:
-                await _awaited(method(event))
+                await call_and_await(method, event)
 
     async def finish(self, result: StreamResult[Any, Any]) -> None:
         # A call in the background comes first. Of an interrupted stream it may hang, and nobody else would end it.
@@ -244,7 +243,7 @@ class _AsyncCoalescedSink(AsyncSink):
                 await self._flush()
             finally:
                 self._pending.failed = False  # for the next stream
-                await _awaited(self._finish(result))
+                await call_and_await(self._finish, result)
         self._lock = None
 
     def _in_turn(self) -> anyio.Lock:
@@ -253,10 +252,10 @@ class _AsyncCoalescedSink(AsyncSink):
         return self._lock
 
     async def _flush(self) -> None:
-        while (call := self._pending.next_call()) is not None:
-            method, items = call
+        while (pending_call := self._pending.next_call()) is not None:
+            method, items = pending_call
             try:
-                await _awaited(method(*items))
+                await call_and_await(method, *items)
             except Exception:
                 self._pending.fail()
                 raise
@@ -272,8 +271,3 @@ class _AsyncCoalescedSink(AsyncSink):
                         except Exception as error:  # noqa: BLE001 - raised by the next call
                             self._pending.failure = error
         self._timer_runs = False
-
-
-async def _awaited(answer: Any) -> None:
-    if hasattr(answer, "__await__"):
-        await answer

@@ -6,11 +6,11 @@ import threading
 import warnings
 from collections.abc import Callable
 from functools import partial
-from inspect import isawaitable, iscoroutinefunction
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, overload
 
 from .base import AsyncSink, Factory, Sink
-from .resolve import Listener, innermost, is_awaited, listener_of, wrap
+from .resolve import Listener, attach, call_and_await, innermost, is_awaited, wrap
 
 if TYPE_CHECKING:
     from streamkit._result import StreamResult
@@ -78,21 +78,15 @@ class _Isolation:
         """The same for a method that may have to be awaited."""
         if not self.failed:
             try:
-                answer = method(*items)
-                if isawaitable(answer):
-                    await answer
+                await call_and_await(method, *items)
             except Exception as error:  # noqa: BLE001 - reported
                 self.record(error)
 
-    def attach(self, wrapper: Sink | AsyncSink, call: Callable[..., Any]) -> None:
-        """Give the wrapper the methods that the sink overrides: a method that it does not override costs nothing."""
+    def attach(self, wrapper: Sink | AsyncSink, guarded: Callable[..., Any]) -> None:
+        """Give the wrapper the methods of the sink, each within the call of a function that records its failure."""
         sink = self._sink
-        for name in ("write", "thinking", "tool_input", "event"):
-            method = listener_of(sink, name)
-            if method is not None:
-                setattr(wrapper, name, partial(call, method))
+        attach(wrapper, sink, lambda _, method: partial(guarded, method))
         setattr(wrapper, "shareable", sink.shareable)  # noqa: B010 - a class variable, for type checkers
-        setattr(wrapper, "_streamkit_wrapped", sink)  # noqa: B010
         record_body = getattr(sink, "_streamkit_body", None)
         if record_body is not None:
             setattr(wrapper, "_streamkit_body", partial(self.call, record_body))  # noqa: B010

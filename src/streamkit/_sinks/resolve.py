@@ -110,6 +110,25 @@ def innermost(sink: Sink | AsyncSink) -> Sink | AsyncSink:
     return wrapped_sinks(sink)[-1]
 
 
+def attach(wrapper: Any, sink: Sink | AsyncSink, replacement: Callable[[str, Listener], Listener]) -> None:
+    """Give a wrapper a replacement, made from name and method, of each method that the sink overrides.
+
+    A method that the sink does not override is not called, and costs nothing.
+    """
+    for name in ("write", "thinking", "tool_input", "event"):
+        method = listener_of(sink, name)
+        if method is not None:
+            setattr(wrapper, name, replacement(name, method))
+    wrapper._streamkit_wrapped = sink  # noqa: SLF001 - for `wrapped_sinks`
+
+
+async def call_and_await(method: Listener, *items: object) -> None:
+    """Call a method that may have to be awaited."""
+    answer = method(*items)
+    if inspect.isawaitable(answer):
+        await answer
+
+
 def wrap(item: Any, wrapper: Callable[[Any], Any]) -> Any:
     """Wrap a sink; for a class or another function, return a function that makes one wrapped sink per stream."""
     factory = factory_of(item)
