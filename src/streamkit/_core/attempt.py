@@ -1,4 +1,4 @@
-"""One attempt at a reply: a response as the core sees it, and what has been built from it so far."""
+"""One attempt at a reply: the protocols of a response and its decoder, and the message built from them."""
 
 from __future__ import annotations
 

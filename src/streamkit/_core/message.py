@@ -16,7 +16,7 @@ from .sse import JSONObject, ProtocolViolation, parse_json
 from .text_buffer import TextBuffer
 
 PartialMode: TypeAlias = bool | Literal["trailing-strings"]
-"""How `jiter` parses tool input that was cut."""
+"""The mode in which `jiter` parses incomplete tool input."""
 
 # Blocks whose input arrives as deltas of JSON.
 _TOOL_USES = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})

@@ -31,7 +31,6 @@ Reason: TypeAlias = Literal["cancel", "idle", "total"]
 
 _CONTENT = frozenset({"content_block_delta", "content_block_start", "content_block_stop"})
 
-
 NEW, OPENING, STREAMING, BODY_ENDED, MESSAGE_ENDED, COMPLETE, RETRYING, FAILED, OVER = Phase
 
 

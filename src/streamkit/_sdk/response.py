@@ -33,7 +33,7 @@ class NoResponse(ErrorConversion):
         self.decoder: Decoder = SSEDecoder()
         # The SDK's object for an event, and for the frame that the event was parsed from. No method: one call less.
         self.to_sdk_event: Callable[[JSONObject, object], Any] = event_factory(False)
-        # How the SDK parses tool input that was cut.
+        # As the SDK parses incomplete tool input.
         self.partial_mode: PartialMode = True
 
     @property

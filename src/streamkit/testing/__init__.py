@@ -172,7 +172,7 @@ def check_sink(sink: Sink | AsyncSink | Callable[[], Sink | AsyncSink]) -> None:
     Pass a sink, which then serves one stream after the other, or, for a sink that serves only one stream, a function
     without arguments that makes one, such as its class. A loopback server sends the replies: complete ones with
     thinking, tool use and awkward text, an interrupted one, one that breaks off, a refused request. An `AsyncSink` runs
-    in an event loop of its own. Raises `AssertionError` that says what is wrong, and `RuntimeError` if an `AsyncSink`
+    in an event loop of its own. Raises `AssertionError` with the reason, and `RuntimeError` if an `AsyncSink`
     is checked from async code.
     """
     checked: object = sink
