@@ -267,6 +267,7 @@ def _streamed(create: Any, options: Options) -> Any:
         async def call_async(*args: Any, **kwargs: Any) -> Any:
             if kwargs.get("stream"):
                 return await create(*args, **kwargs)
+            warn_of_deprecated_model(kwargs, stacklevel=2)
             stream: Any = AsyncTextStream(resolve_create_call(create, args, kwargs), options)
             return (await _drain_async(stream, "raise")).message
 

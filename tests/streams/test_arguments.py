@@ -91,6 +91,16 @@ def test_a_deprecated_model_is_named_at_the_caller_s_line() -> None:
     assert [warning.filename for warning in caught] == [__file__]
 
 
+async def test_a_deprecated_model_is_named_at_the_line_that_awaits_the_wrapped_call() -> None:
+    model = next(iter(DEPRECATED_MODELS))
+    with serve(REPLY) as server, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        async with server.async_client() as client:
+            await streamkit.streamed(client.messages.create)(**{**PARAMS, "model": model})
+    ours = [warning.category for warning in caught if warning.filename == __file__]
+    assert ours == [DeprecationWarning]
+
+
 WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "stream": ({"stream": True}, TypeError, "always streamed"),
     "retries below 0": ({"retries": -1}, ValueError, "expected 0 or more for retries="),

@@ -10,6 +10,7 @@ import pytest
 
 import streamkit
 from streamkit.testing import Reply, serve
+from tests.support.clients import PARAMS
 from tests.support.harness import Harness
 from tests.support.replies import REPLY
 
@@ -29,6 +30,19 @@ async def test_log_records(harness: Harness, caplog: pytest.LogCaptureFixture) -
         ("DEBUG", "open: attempt 2"),
         ("DEBUG", "end: complete"),
     ]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_the_end_is_logged_when_the_coroutine_is_closed(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, logger="streamkit"), serve(REPLY) as server:
+        async with server.async_client() as client:
+            stream = streamkit.stream_text(client, **PARAMS)
+            opening = stream.open()
+            opening.send(None)  # to its first wait
+            opening.close()
+    ends = [record.getMessage() for record in caplog.records if record.getMessage().startswith("end")]
+    assert ends == ["end: interrupted"]
+    assert stream.status == "interrupted"
 
 
 async def test_response_headers(harness: Harness) -> None:

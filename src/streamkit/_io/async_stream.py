@@ -269,7 +269,7 @@ class AsyncStreamBase(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
     async def _fail_with(self, error: BaseException) -> None:
         """End the stream because of an error that is on its way to the caller."""
         if isinstance(error, GeneratorExit):  # the coroutine is being closed, and may not await
-            self._state.finish("interrupted", error, monotonic())
+            self._finish("interrupted", error)
             self._close_without_awaiting()
             return
         if not isinstance(error, KeyboardInterrupt):  # which may have come in the middle of an event
