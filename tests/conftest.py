@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.bodies import FIXTURES, RECORDED
-from tests.support.harness import MODES, Harness
+from tests.support.harness import ALL_MODES, Harness, backend_of
 
 
 def pytest_collection_finish() -> None:
@@ -21,16 +21,16 @@ def pytest_make_parametrize_id(val: object) -> str | None:
     return type(val).__name__ if " at 0x" in repr(val) else None
 
 
-@pytest.fixture(params=MODES)
+@pytest.fixture(params=ALL_MODES)
 def mode(request: pytest.FixtureRequest) -> str:
-    """Sync, asyncio and trio."""
+    """Sync, asyncio, trio, and asyncio over aiohttp."""
     return request.param
 
 
 @pytest.fixture
 def anyio_backend(mode: str) -> str:
     """The event loop of the mode."""
-    return "trio" if mode == "trio" else "asyncio"
+    return backend_of(mode)
 
 
 @pytest.fixture

@@ -97,16 +97,18 @@ class Line:
     def __init__(self, server: Server, tls: TLS | None) -> None:
         self.server, self._tls = server, tls
 
-    def _options(self, http_client: Any) -> dict[str, Any]:
+    def _options(self, http_client: Any, **options: Any) -> dict[str, Any]:
         verify = ssl.create_default_context() if self._tls is None else self._tls.client_side
         url = self.server.url if self._tls is None else self._tls.url
-        return {"base_url": url, "max_retries": 0, "http_client": http_client(verify=verify, trust_env=False)}
+        return {"base_url": url, "max_retries": 0, "http_client": http_client(verify=verify, **options)}
 
     def client(self) -> anthropic.Anthropic:
-        return self.server.client(**self._options(anthropic.DefaultHttpxClient))
+        return self.server.client(**self._options(anthropic.DefaultHttpxClient, trust_env=False))
 
-    def async_client(self) -> anthropic.AsyncAnthropic:
-        return self.server.async_client(**self._options(anthropic.DefaultAsyncHttpxClient))
+    def async_client(self, loop: str) -> anthropic.AsyncAnthropic:
+        if "aiohttp" in loop:
+            return self.server.async_client(**self._options(anthropic.DefaultAioHttpClient))
+        return self.server.async_client(**self._options(anthropic.DefaultAsyncHttpxClient, trust_env=False))
 
 
 @contextlib.contextmanager
@@ -125,15 +127,15 @@ def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.fixture(params=["asyncio", "uvloop", "trio"])
+@pytest.fixture(params=["asyncio", "uvloop", "trio", "aiohttp", "aiohttp on uvloop"])
 def loop(request: pytest.FixtureRequest) -> str:
-    if request.param == "uvloop":
+    if "uvloop" in request.param:
         pytest.importorskip("uvloop")
     return request.param
 
 
 def run_in(loop: str, function: Callable[[], Awaitable[Any]]) -> Any:
-    options = {"backend_options": {"use_uvloop": True}} if loop == "uvloop" else {}
+    options = {"backend_options": {"use_uvloop": True}} if "uvloop" in loop else {}
     return anyio.run(function, backend="trio" if loop == "trio" else "asyncio", **options)
 
 
@@ -221,7 +223,7 @@ def test_a_blocked_async_reader_wakes(kind: str, loop: str, capsys: pytest.Captu
     async def main() -> None:
         took.clear()
         controls.clear()
-        async with here.async_client() as client:
+        async with here.async_client(loop) as client:
             for _ in range(ROUNDS):
                 sink = BufferSink()
                 stream = streamkit.stream_text(client, sinks=sink, **PARAMS)
@@ -340,7 +342,7 @@ def _racing_async(loop: str, rounds: int, capsys: pytest.CaptureFixture[str]) ->
 
     async def main() -> None:
         nonlocal cancelled
-        async with here.async_client() as client:
+        async with here.async_client(loop) as client:
             for number in range(rounds):
                 stream = streamkit.stream_text(client, **PARAMS)
 

@@ -13,7 +13,7 @@ import pytest
 from streamkit import StreamResult, collect
 from streamkit.testing import Reply, serve
 from tests.support.bodies import BETA, FIXTURES
-from tests.support.clients import PARAMS, async_sdk_client, sdk_client
+from tests.support.clients import PARAMS, async_client_for, sdk_client
 from tests.support.in_memory import play
 
 
@@ -54,11 +54,12 @@ def test_cuts_over_http(stable: bool) -> None:
     print(f"{len(cases)} cuts over HTTP")
 
 
-def test_cuts_over_http_async() -> None:
+@pytest.mark.parametrize("mode", ["asyncio", "aiohttp"])
+def test_cuts_over_http_async(mode: str) -> None:
     cases = [case for case in over_http() if case[0].stem not in BETA][::2]
 
     async def run() -> None:
-        async with async_sdk_client(server) as client:
+        async with async_client_for(mode, server) as client:
             for case in cases:
                 check_http(case, await collect(client, on_error="return", retries=0, **PARAMS))
 

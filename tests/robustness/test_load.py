@@ -23,7 +23,8 @@ from streamkit import (
     stream_text,
 )
 from streamkit.testing import Reply, serve
-from tests.support.clients import PARAMS, assert_no_connection_in_use, async_sdk_client, sdk_client
+from tests.support.clients import PARAMS, assert_no_connection_in_use, async_client_for, async_sdk_client, sdk_client
+from tests.support.harness import backend_of
 
 # ruff: noqa: E501 - the table
 FAULTS = {
@@ -32,7 +33,7 @@ FAULTS = {
     "reset": (lambda reply, after: reply.reset(after_events=after), "disconnected", StreamConnectionError),
     "error": (lambda reply, after: reply.error("overloaded_error", after_events=after), "failed", StreamAPIError),
     "garbage": (lambda reply, after: reply.garbage(b"data: {oops\n\n", after_events=after), "failed", StreamProtocolError),
-    "stop early": (lambda reply, after: reply, "interrupted", None),
+    "stop early": (lambda reply, after: reply.stall(after_events=after), "interrupted", None),
 }  # fmt: skip
 
 
@@ -75,9 +76,9 @@ class Work:
 
 
 @pytest.mark.parametrize("count", [60, pytest.param(300, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("mode", ["asyncio", "trio", "aiohttp"])
 @pytest.mark.filterwarnings("ignore:Exception ignored .*async_generator:pytest.PytestUnraisableExceptionWarning")
-def test_async_streams(backend: str, count: int) -> None:
+def test_async_streams(mode: str, count: int) -> None:
     work, meter = Work(count), UsageMeter()
 
     async def one(client: Any) -> None:
@@ -97,7 +98,7 @@ def test_async_streams(backend: str, count: int) -> None:
         work.results.append(stream.result)
 
     async def go() -> None:
-        async with async_sdk_client(server, timeout=60) as client:
+        async with async_client_for(mode, server, timeout=60) as client:
             with anyio.fail_after(100):
                 async with anyio.create_task_group() as tasks:
                     for _ in work.replies:
@@ -105,7 +106,7 @@ def test_async_streams(backend: str, count: int) -> None:
             assert_no_connection_in_use(client)
 
     with serve(*work.replies) as server:
-        anyio.run(go, backend=backend)
+        anyio.run(go, backend=backend_of(mode))
         assert len(server.requests) == count
     print(work.check())
     assert meter.total.streams == count

@@ -31,7 +31,7 @@ from streamkit import (
     StreamTruncatedError,
 )
 from streamkit.testing import Reply, serve
-from tests.support.clients import NEWEST_SDK, PARAMS, async_sdk_client, sdk_client
+from tests.support.clients import NEWEST_SDK, PARAMS, async_client_for, async_sdk_client, sdk_client
 from tests.support.events import (
     MESSAGE_STOP,
     PING,
@@ -258,10 +258,12 @@ FAILURES: dict[str, ServerFailure] = {
 # fmt: on
 
 
-async def read(way: str, is_async: bool, url: Any, failure: ServerFailure, **more: Any) -> StreamResult[Any, Any]:
+async def read(way: str, mode: str, url: Any, failure: ServerFailure, **more: Any) -> StreamResult[Any, Any]:
     """Everything that one way of reading gives."""
     options = {**dict(failure.options), **more}
-    client: Any = (async_sdk_client if is_async else sdk_client)(url, **dict(failure.client))
+    is_async = mode != "sync"
+    settings = dict(failure.client)
+    client: Any = async_client_for(mode, url, **settings) if is_async else sdk_client(url, **settings)
     try:
         if way == "bytes":
             given = streamkit.collect(client, on_error="return", retries=0, **options, **PARAMS)
@@ -345,11 +347,9 @@ def test_a_server_failure(name: str, way: str) -> None:
     failure = FAILURES[name]
     count = 0
     with serve(failure.reply, repeat=True) as server:
-        for is_async in (False, True):
+        for mode in ("sync", "asyncio", "aiohttp"):
             sink = BufferSink()
-            result = run(
-                "asyncio", lambda is_async=is_async, sink=sink: read(way, is_async, server, failure, sinks=sink)
-            )
+            result = run(mode, lambda mode=mode, sink=sink: read(way, mode, server, failure, sinks=sink))
             assert (sink.text, sink.result) == (result.text, result)
             check(result, OTHERWISE.get((name, way), failure.seen_by(way)))
             count += 1

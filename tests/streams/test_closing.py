@@ -36,9 +36,13 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("chunks", [None, [10**6]], ids=["event by event", "in one chunk"])
-async def test_iterating_after_close(harness: Harness, chunks: Any) -> None:
-    with serve(Reply.recorded(REPLY.body, chunks), repeat=True) as server:
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [(REPLY.stall(after_events=4), "One "), (Reply.recorded(REPLY.body, [10**6]), TEXT)],
+    ids=["first text alone", "in one chunk"],
+)
+async def test_iterating_after_close(harness: Harness, reply: Reply, text: str) -> None:
+    with serve(reply, repeat=True) as server:
         client = harness.client(server)
         async with harness.text(client) as stream:
             assert await stream.next() == "One "
@@ -49,7 +53,7 @@ async def test_iterating_after_close(harness: Harness, chunks: Any) -> None:
             for way in (one.next, one.open, one.until_done):
                 with pytest.raises(RuntimeError, match="this stream is closed: read it before"):
                     await way()
-            assert (one.text, one.status) == ("One " if chunks is None else TEXT, "interrupted")
+            assert (one.text, one.status) == (text, "interrupted")
 
 
 class Leaving(BaseException):

@@ -53,7 +53,7 @@ async def test_members_before_in_and_after(harness: Harness) -> None:
 
 async def test_members_after_break(harness: Harness) -> None:
     log = Log()
-    with serve(REPLY) as server:
+    with serve(REPLY.stall(after_events=4)) as server:
         async with harness.text(server, sinks=log) as stream:
             async for _ in stream:
                 break
@@ -66,7 +66,7 @@ async def test_members_after_break(harness: Harness) -> None:
 
 async def test_members_after_an_exception_in_the_loop(harness: Harness) -> None:
     log, raised = Log(), ZeroDivisionError("x")
-    with serve(REPLY) as server:
+    with serve(REPLY.stall(after_events=4)) as server:
         stream = harness.text(server, sinks=log)
         with pytest.raises(ZeroDivisionError) as caught:
             async with stream:

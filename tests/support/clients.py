@@ -35,19 +35,25 @@ def async_sdk_client(server: Server, **options: Any) -> anthropic.AsyncAnthropic
     return server.async_client(http_client=http_client, **{"max_retries": 0, **options})
 
 
+def aiohttp_client(server: Server, **options: Any) -> anthropic.AsyncAnthropic:
+    """The same over aiohttp, which offers no socket. Has to be closed."""
+    pytest.importorskip("httpx_aiohttp" if OLD_SDK else "aiohttp", reason="the SDK's extra is not installed")
+    http_client = anthropic.DefaultAioHttpClient(verify=TLS_CONTEXT)
+    return server.async_client(http_client=http_client, **{"max_retries": 0, **options})
+
+
+def async_client_for(mode: str, server: Server, **options: Any) -> anthropic.AsyncAnthropic:
+    """An async client for a mode: "asyncio", "trio" or "aiohttp". Has to be closed."""
+    return (aiohttp_client if mode == "aiohttp" else async_sdk_client)(server, **options)
+
+
 @contextlib.asynccontextmanager
 async def client_for(mode: str, server: Server, **options: Any) -> AsyncIterator[Any]:
     """A client of the kind that a mode needs: "sync", "asyncio", "trio" or "aiohttp"."""
     if mode == "sync":
         yield sdk_client(server, **options)
         return
-    if mode == "aiohttp":
-        pytest.importorskip("aiohttp", reason="the SDK's extra is not installed")
-        options = {"http_client": anthropic.DefaultAioHttpClient(), "max_retries": 0, **options}
-        async with server.async_client(**options) as client:
-            yield client
-        return
-    async with async_sdk_client(server, **options) as client:
+    async with async_client_for(mode, server, **options) as client:
         yield client
 
 
@@ -85,12 +91,15 @@ async def platform_client_for(mode: str, name: str, server: Server, **options: A
 
 def connections_in_use(client: Any) -> list[Any]:
     """The connections in a client's pool that are not idle."""
-    return [one for one in client._client._transport._pool.connections if not one.is_idle()]
+    transport = client._client._transport
+    if not hasattr(transport, "_pool"):  # aiohttp
+        return [] if transport.client is None else list(transport.client.connector._acquired)
+    return [one for one in transport._pool.connections if not one.is_idle()]
 
 
 def open_connections_in_use(client: Any) -> list[Any]:
     """The same without those that were closed in use, which stay in the pool until the next request."""
-    return [one for one in connections_in_use(client) if not one.is_closed()]
+    return [one for one in connections_in_use(client) if not getattr(one, "is_closed", bool)()]
 
 
 def assert_no_connection_in_use(client: Any) -> None:

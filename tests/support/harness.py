@@ -19,7 +19,7 @@ import pytest
 import streamkit
 from streamkit import StreamResult
 from streamkit.testing import Server
-from tests.support.clients import PARAMS, async_sdk_client, sdk_client
+from tests.support.clients import PARAMS, async_client_for, sdk_client
 
 MODES = ("sync", "asyncio", "trio")
 ALL_MODES = (*MODES, "aiohttp")
@@ -37,7 +37,12 @@ def run(mode: str, function: Callable[[], Awaitable[Any]]) -> Any:
         with anyio.fail_after(20):
             return await function()
 
-    return anyio.run(guarded, backend="trio" if mode == "trio" else "asyncio")
+    return anyio.run(guarded, backend=backend_of(mode))
+
+
+def backend_of(mode: str) -> str:
+    """The event loop of a mode."""
+    return "trio" if mode == "trio" else "asyncio"
 
 
 async def awaited(value: Any) -> Any:
@@ -172,13 +177,14 @@ class Harness:
     """Clients and the four functions, of the kind that a mode needs."""
 
     def __init__(self, mode: str) -> None:
+        self.mode = mode
         self.is_async = mode != "sync"
         self._clients: list[anthropic.AsyncAnthropic] = []
 
     def client(self, server: Server, **options: Any) -> Any:
         if not self.is_async:
             return sdk_client(server, **options)
-        self._clients.append(async_sdk_client(server, **options))
+        self._clients.append(async_client_for(self.mode, server, **options))
         return self._clients[-1]
 
     async def aclose(self) -> None:
