@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable
 from itertools import pairwise
@@ -446,7 +447,7 @@ def test_a_body_that_is_not_quite_one_json_object(body: bytes) -> None:
     assert (list(ready(decoder)), decoder.unstreamed, decoder.non_sse_prefix) == ([], False, body)
 
 
-@pytest.mark.parametrize("over", [0, 1])
+@pytest.mark.parametrize("over", [1, 2])
 def test_the_limit_is_the_same_on_the_short_way(over: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A chunk that is one text delta is refused from the same size on as an event that was fed."""
     head, end = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":', b"}\n\n"
@@ -456,5 +457,9 @@ def test_the_limit_is_the_same_on_the_short_way(over: int, monkeypatch: pytest.M
     decoder.feed(head + b'x"}' + end)
     decoder.parse(decoder.frames.popleft())
     size = 500 + over - len(head) - len(b'"}' + end)
-    text = decoder.matcher.match(head + b"x" * size + b'"}' + end)
-    assert (text is None) == bool(over)
+    chunk = head + b"x" * size + b'"}' + end
+    refused = over == 2
+    assert (decoder.matcher.match(chunk) is None) == refused
+    assert (decoder.matcher.match_frame(chunk[:-2]) is None) == refused
+    with pytest.raises(ProtocolViolation) if refused else contextlib.nullcontext():
+        decoder.parse(chunk[:-2])

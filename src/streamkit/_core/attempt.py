@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from streamkit._result import InvalidToolInput
 from streamkit.errors import StreamError
 
 from .message import ContentBlock, MessageBuilder, PartialMode
@@ -13,11 +14,12 @@ from .sse import JSONObject
 
 
 class Matcher(Protocol):
-    """A shortcut for chunks that are one text delta, for the block at `index`: `text_delta.TextDeltaMatcher`."""
+    """A shortcut for text deltas, for the block at `index`: `text_delta.TextDeltaMatcher`."""
 
     @property
     def index(self) -> Any: ...
     def match(self, chunk: Any, /) -> str | None: ...
+    def match_frame(self, frame: Any, /) -> str | None: ...
 
 
 class Decoder(Protocol):
@@ -85,6 +87,35 @@ class Attempt:
             message: JSONObject = {**(self.builder.envelope or {}), "content": [dict(block.data)], "usage": {}}
             self._tool_blocks[block] = self.response.build_message(message).content[0]
         return self._tool_blocks[block], piece
+
+    def contents(self) -> dict[str, Any]:
+        """Return the fields of `StreamResult` that come from the response, as far as it has arrived."""
+        builder, response = self.builder, self.response
+        # Before the message: a block that another thread closes meanwhile may be in the message with half its input.
+        stop_reason = builder.stop_reason
+        looks = [(block.kind, block.closed, block.invalid_input) for block in builder.blocks]
+        message = builder.message()
+        sdk_message: Any = None if message is None else response.build_message(message)
+        pairs = [] if sdk_message is None else list(zip(looks, sdk_message.content, strict=False))
+        return {
+            "text": str(builder.text),
+            "thinking": str(builder.thinking),
+            "tool_uses": tuple(
+                item for (kind, closed, raw), item in pairs if kind == "tool_use" and closed and raw is None
+            ),
+            "invalid_tool_input": tuple(InvalidToolInput(item, raw) for (_, _, raw), item in pairs if raw is not None),
+            "message": sdk_message,
+            "usage": response.build_usage(builder.usage),
+            "usage_final": builder.usage_final,
+            "stop_reason": stop_reason,
+            "stop_details": getattr(sdk_message, "stop_details", None),
+            "request_id": response.request_id,
+            "response_headers": response.headers,
+            # Of all blocks by now: the message may hold one that was opened meanwhile.
+            "_unclosed_blocks": frozenset(range(len(builder.blocks)))
+            - {at for at, (_, closed, _) in enumerate(looks) if closed},
+            "_deltas": builder.delta_count(),
+        }
 
     @property
     def is_complete(self) -> bool:

@@ -8,12 +8,12 @@ from typing import Any
 from jiter import from_json
 
 # What may follow the text of a text delta: the API pads some with spaces.
-_SUFFIXES = frozenset(b"}" + b" " * spaces + b"}\n\n" for spaces in range(64))
-_COMMON_SUFFIX = b'"}}\n\n'
+_SUFFIXES = frozenset(b"}" + b" " * spaces + b"}" for spaces in range(64))
+_SUFFIX, _SUFFIX_OF_CHUNK = b'"}}', b'"}}\n\n'  # the usual ones, with the quote that ends the text
 
 
 class TextDeltaMatcher:
-    """Recognises a chunk that differs from an earlier text delta in its text alone.
+    """Recognises a chunk, or a frame, that differs from an earlier text delta in its text alone.
 
     Parsing the whole event instead takes more than twice the time for each chunk (`tests/benchmarks`). `index` is the
     block that the delta belongs to. The decoder sets `between_frames` to `False` while a frame is incomplete: then the
@@ -32,17 +32,25 @@ class TextDeltaMatcher:
         """Return the text of a chunk that is one text delta like the one learned; `None` for any other chunk."""
         if not chunk.startswith(self._prefix) or not self.between_frames:
             return None
-        if chunk.endswith(_COMMON_SUFFIX):
-            end = len(chunk) - len(_COMMON_SUFFIX) + 1
-        else:
-            end = chunk.rfind(b'"') + 1
-            if chunk[end:] not in _SUFFIXES:
-                return None
-        if len(chunk) > self._max_bytes:
-            return None
+        if not chunk.endswith(_SUFFIX_OF_CHUNK) or len(chunk) > self._max_bytes:
+            return self.match_frame(chunk[:-2]) if chunk.endswith(b"\n\n") else None
         try:
             # If what stands between prefix and suffix is one JSON string, so is the event as a whole well-formed.
-            return from_json(chunk[len(self._prefix) - 1 : end])  # type: ignore[no-any-return]
+            return from_json(chunk[len(self._prefix) - 1 : -4])  # type: ignore[no-any-return]
+        except ValueError:
+            return None
+
+    def match_frame(self, frame: bytes) -> str | None:
+        """Return the text of a frame that is one text delta like the one learned; `None` for any other frame."""
+        if not frame.startswith(self._prefix) or len(frame) >= self._max_bytes:
+            return None
+        end = -2
+        if not frame.endswith(_SUFFIX):
+            end = frame.rfind(b'"') + 1
+            if frame[end:] not in _SUFFIXES:
+                return None
+        try:
+            return from_json(frame[len(self._prefix) - 1 : end])  # type: ignore[no-any-return]
         except ValueError:
             return None
 
@@ -61,5 +69,5 @@ class TextDeltaMatcher:
         head, _, rest = frame.partition(key)
         end = rest.rfind(b'"') + 1
         with suppress(ValueError):
-            if rest[end:] + b"\n\n" in _SUFFIXES and from_json(b'"' + rest[:end]) == delta["text"]:
+            if rest[end:] in _SUFFIXES and from_json(b'"' + rest[:end]) == delta["text"]:
                 self.index, self._prefix = event["index"], head + key

@@ -21,18 +21,18 @@ class Stopwatch:
         self.last_chunk_at = 0.0
         self.ended_at: float | None = None  # when the message was complete: the rest of the body does not count
         self.idle_since: float | None = None  # since when the reader has waited for content
-        self._last_content_at = -NO_DEADLINE
-        self._longest_gap = 0.0
+        self.last_content_at = -NO_DEADLINE
+        self.longest_gap = 0.0
 
     def content_arrived(self) -> None:
         """Note that the last chunk held content."""
         now = self.last_chunk_at
-        if now - self._last_content_at > self._longest_gap:
+        if now - self.last_content_at > self.longest_gap:
             if self.first_content_at is None:
                 self.first_content_at = now
             else:
-                self._longest_gap = now - self._last_content_at
-        self._last_content_at = now
+                self.longest_gap = now - self.last_content_at
+        self.last_content_at = now
         self.idle_since = None
 
     def timing(self, now: float) -> Timing:
@@ -43,7 +43,7 @@ class Stopwatch:
         response = None if self.response_at is None else self.response_at - start
         first_content = None if self.first_content_at is None else self.first_content_at - start
         total = (now if self.ended_at is None else self.ended_at) - start
-        return Timing(response, first_content, total, self._longest_gap)
+        return Timing(response, first_content, total, self.longest_gap)
 
 
 def retry_delay(attempts: int, retry_after: str | None) -> float:

@@ -37,6 +37,8 @@ class SDKTextDeltaMatcher:
             pass
         return None
 
+    match_frame = match
+
 
 class SDKEventDecoder:
     """The counterpart of `SSEDecoder` for the SDK's event objects: each is a chunk and a frame."""
