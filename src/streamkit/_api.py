@@ -31,6 +31,7 @@ from ._params import (
     SyncSource,
 )
 from ._result import OutputT, StreamResult
+from ._sdk.models import with_response_ids
 from ._sdk.parameters import warn_of_deprecated_model
 from ._sdk.sources import Source, check_create, resolve, resolve_create_call
 from .sinks import SinkOrFactory
@@ -269,7 +270,7 @@ def _streamed(create: Any, options: Options) -> Any:
                 return await create(*args, **kwargs)
             warn_of_deprecated_model(kwargs, stacklevel=2)
             stream: Any = AsyncTextStream(resolve_create_call(create, args, kwargs), options)
-            return (await _drain_async(stream, "raise")).message
+            return with_response_ids(await _drain_async(stream, "raise"))
 
         return call_async
 
@@ -279,7 +280,7 @@ def _streamed(create: Any, options: Options) -> Any:
             return create(*args, **kwargs)
         warn_of_deprecated_model(kwargs, stacklevel=2)
         stream: Any = TextStream(resolve_create_call(create, args, kwargs), options)
-        return _drain(stream, "raise", "raise").message
+        return with_response_ids(_drain(stream, "raise", "raise"))
 
     return call
 

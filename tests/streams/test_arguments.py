@@ -35,6 +35,10 @@ pytestmark = [
         ({"nonsense": 1, "output_format": int}, "got nonsense=$"),
         ({"max_token": 1}, r"got max_token=; did you mean max_tokens=\?$"),
         ({"idle_timout": 1}, r"got idle_timout=; did you mean idle_timeout=\?$"),
+        ({"on_eror": "return"}, r"got on_eror=; did you mean on_error=\?$"),
+        ({"on_error": "return"}, "^on_error= is an option of collect alone$"),
+        ({"temperatur": 1}, "got temperatur=(; did you mean temperature=.)?$"),
+        ({"betas": ["a-beta"]}, "got betas=; for beta parameters, hand in client.beta.messages$"),
     ],
 )
 async def test_an_unknown_keyword_is_refused_at_the_call(harness: Harness, extra: dict[str, Any], message: str) -> None:

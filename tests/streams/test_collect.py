@@ -9,7 +9,7 @@ import pytest
 
 import streamkit
 from streamkit import CallbackSink, StreamTruncatedError
-from streamkit.testing import serve
+from streamkit.testing import Reply, serve
 from tests.support.clients import PARAMS, assert_no_connection_in_use, sdk_client
 from tests.support.harness import Harness, ignores_generators_left_behind
 from tests.support.replies import REPLY
@@ -31,6 +31,22 @@ async def test_collect_returns_or_raises(harness: Harness) -> None:
         assert result.text == caught.value.result.text == "One two "
         assert result.error.result is result
         assert_no_connection_in_use(client)
+
+
+async def test_the_result_of_a_refused_request_has_the_headers(harness: Harness) -> None:
+    refused = Reply.http_error(429, headers={"request-id": "req_1", "retry-after": "1"})
+    with serve(refused) as server:
+        result = await harness.collect(server, on_error="return")
+    assert isinstance(result.error, anthropic.RateLimitError)
+    assert (result.request_id, result.response_headers["retry-after"]) == ("req_1", "1")
+
+
+async def test_the_result_of_a_request_that_got_no_answer_has_no_headers(harness: Harness) -> None:
+    with serve(REPLY.reset(after_bytes=0)) as server:
+        client = harness.client(server, base_url="http://127.0.0.1:1")
+        result = await harness.collect(client, on_error="return", retries=0)
+    assert isinstance(result.error, anthropic.APIConnectionError)
+    assert (result.request_id, dict(result.response_headers)) == (None, {})
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError(), anthropic.APIError("a sink's", request=None, body=None)])  # type: ignore[arg-type]

@@ -126,6 +126,16 @@ async def test_streamed_looks_like_what_it_wraps(harness: Harness) -> None:
         assert server.requests == []
 
 
+async def test_the_message_has_the_ids_that_create_gives(harness: Harness) -> None:
+    """The SDK's tool runner, for one, reads them."""
+    reply = Reply.recorded(REPLY.body, headers={"request-id": "req_1", "anthropic-workspace-id": "wrkspc_1"})
+    with serve(reply) as server:
+        create = streamkit.streamed(harness.client(server).messages.create)
+        message = await harness.call(create, **PARAMS)
+    assert (message._request_id, message._workspace_id) == ("req_1", "wrkspc_1")
+    assert not any("id" in name and name.startswith("_") for name in message.to_dict())
+
+
 async def test_a_whole_client_is_wrapped(harness: Harness) -> None:
     pieces: list[str] = []
     with serve(REPLY, repeat=True) as server:

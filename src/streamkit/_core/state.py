@@ -248,6 +248,8 @@ class StreamState:
         if self._final is None:
             if status == "interrupted" and self.attempt.builder.saw_message_stop:  # too late: the message is complete
                 status, error = "complete", None
+            if self.phase is OPENING:
+                self.attempt.response.note_refusal(error)
             self._final = self.build_result(status, error, now)
             if self.failure is not None and error is self.failure:  # not the error of another stream, from a sink
                 self.failure.result = self._final

@@ -14,6 +14,7 @@ from anthropic.types.beta import BetaRawMessageStreamEvent
 
 from streamkit._core.message import text_delta_event
 from streamkit._core.sse import ProtocolViolation
+from streamkit._result import StreamResult
 
 # The events that a helper stream adds to the API's own.
 _HELPER_EVENTS = frozenset({"text", "citation", "thinking", "signature", "input_json", "compaction"})
@@ -120,6 +121,17 @@ def event_factory(beta: bool) -> Callable[..., Any]:
             return lenient_model.construct(event=event).event
 
     return make
+
+
+def with_response_ids(result: StreamResult[Any, Any]) -> Any:
+    """Return the message of a result with the ids that the SDK sets on what `create` returns.
+
+    The SDK documents both as public, in spite of their names; they come from the headers of the response.
+    """
+    message: Any = result.message
+    message._request_id = result.request_id  # noqa: SLF001 - public, as the SDK says
+    message._workspace_id = result.response_headers.get("anthropic-workspace-id")  # noqa: SLF001
+    return message
 
 
 def _models_by_type(union: Any) -> dict[str, Any]:

@@ -47,6 +47,10 @@ class NoResponse(ErrorConversion):
         items = getattr(getattr(self.http_response, "headers", None), "items", None)
         return ResponseHeaders() if items is None else ResponseHeaders(items())
 
+    def note_refusal(self, error: BaseException | None) -> None:
+        """Take the headers of the response that refused the request, if the SDK's error has one."""
+        self.http_response = getattr(error, "response", None) or self.http_response
+
     def header(self, name: str) -> str | None:
         """Return a header of the response."""
         return _header(self.http_response, name)
