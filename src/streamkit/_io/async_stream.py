@@ -46,7 +46,9 @@ class AsyncStreamBase(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
 
         Raises the SDK's own exceptions for a request that fails.
         """
-        self._start_reading()
+        if self._reading:
+            raise RuntimeError(TWO_READERS_MESSAGE)
+        self._reading = True
         try:
             state = self._state
             if state.phase is OVER:
@@ -65,7 +67,9 @@ class AsyncStreamBase(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
         return self
 
     async def __anext__(self) -> ItemT:
-        self._start_reading()
+        if self._reading:
+            raise RuntimeError(TWO_READERS_MESSAGE)
+        self._reading = True
         try:
             state = self._state
             item = state.next_item() if state.frames or state.released_items else None
@@ -154,11 +158,6 @@ class AsyncStreamBase(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
             warnings.warn(f"{self!r} {AT_EXIT_MESSAGE}", ResourceWarning, stacklevel=2, source=self)
         finally:  # also if warnings are errors
             self._close_without_awaiting()
-
-    def _start_reading(self) -> None:
-        if self._reading:
-            raise RuntimeError(TWO_READERS_MESSAGE)
-        self._reading = True
 
     def _watch_deadlines(self) -> Any:
         """Watch the deadlines of the wait that is about to begin; return the reason if it must not begin."""
