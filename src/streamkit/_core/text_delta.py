@@ -10,6 +10,7 @@ from jiter import from_json
 # What may follow the text of a text delta: the API pads some with spaces.
 _SUFFIXES = frozenset(b"}" + b" " * spaces + b"}" for spaces in range(64))
 _SUFFIX, _SUFFIX_OF_CHUNK = b'"}}', b'"}}\n\n'  # the usual ones, with the quote that ends the text
+_LF = b"\n"[0]  # as a number: `in` takes an eighth of the time that it takes for bytes
 
 
 class TextDeltaMatcher:
@@ -20,23 +21,27 @@ class TextDeltaMatcher:
     chunk continues that frame.
     """
 
-    __slots__ = ("_max_bytes", "_prefix", "between_frames", "index")
+    __slots__ = ("_max_bytes", "_prefix", "_text_at", "between_frames", "index")
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._prefix = b"no text delta seen yet"  # up to the quote before the text
+        self._text_at = 0  # the position of that quote
         self.between_frames = False
         self.index = 0
 
     def match(self, chunk: bytes) -> str | None:
         """Return the text of a chunk that is one text delta like the one learned; `None` for any other chunk."""
-        if not chunk.startswith(self._prefix) or not self.between_frames:
+        if not self.between_frames or not chunk.startswith(self._prefix):
             return None
         if not chunk.endswith(_SUFFIX_OF_CHUNK) or len(chunk) > self._max_bytes:
             return self.match_frame(chunk[:-2]) if chunk.endswith(b"\n\n") else None
+        text = chunk[self._text_at : -4]
+        if _LF in text:  # several events
+            return None
         try:
             # If what stands between prefix and suffix is one JSON string, so is the event as a whole well-formed.
-            return from_json(chunk[len(self._prefix) - 1 : -4])  # type: ignore[no-any-return]
+            return from_json(text)  # type: ignore[no-any-return]
         except ValueError:
             return None
 
@@ -50,7 +55,7 @@ class TextDeltaMatcher:
             if frame[end:] not in _SUFFIXES:
                 return None
         try:
-            return from_json(frame[len(self._prefix) - 1 : end])  # type: ignore[no-any-return]
+            return from_json(frame[self._text_at : end])  # type: ignore[no-any-return]
         except ValueError:
             return None
 
@@ -71,3 +76,4 @@ class TextDeltaMatcher:
         with suppress(ValueError):
             if rest[end:] in _SUFFIXES and from_json(b'"' + rest[:end]) == delta["text"]:
                 self.index, self._prefix = event["index"], head + key
+                self._text_at = len(self._prefix) - 1

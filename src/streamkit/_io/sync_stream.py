@@ -87,7 +87,8 @@ class SyncStreamBase(
                     item = state.next_item()
                     continue
                 interrupter = self._interrupter
-                if self._has_deadlines:
+                has_deadlines = self._has_deadlines
+                if has_deadlines:
                     if interrupter.reason is not None:  # and the socket could not be shut down
                         state.interrupted(interrupter.reason)
                         item = state.next_item()
@@ -102,7 +103,7 @@ class SyncStreamBase(
                     interrupter.idle_deadline = NO_DEADLINE
                     item = state.read_failed(error, monotonic(), interrupter.reason)
                 else:
-                    if self._has_deadlines:
+                    if has_deadlines:
                         interrupter.idle_deadline = NO_DEADLINE
                     item = state.receive(chunk, monotonic())
             else:
