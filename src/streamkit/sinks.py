@@ -27,6 +27,7 @@ __all__ = [
     "Broadcast",
     "BufferSink",
     "CallbackSink",
+    "ModelUsage",
     "Sink",
     "StdoutSink",
     "UsageMeter",

@@ -16,7 +16,6 @@ import pytest
 
 import streamkit
 import streamkit.testing
-from streamkit.sinks import ModelUsage
 from streamkit.testing import Reply, serve
 from tests.support.pages import PAGES, ROOT, Block, blocks, modules
 
@@ -230,7 +229,7 @@ CLASSES = {
     for module in MODULES.values()
     for name in module.__all__
     if inspect.isclass(value := vars(module)[name])
-} | {"ModelUsage": ModelUsage}
+}
 # The SDK's request parameters are the SDK's to explain; the rest of these two is options.
 PARAMS = {"MessageParams", "BetaMessageParams"}
 
