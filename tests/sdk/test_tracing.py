@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -267,6 +270,79 @@ def test_each_request_has_its_span(spans: Spans, mode: str) -> None:
         ("ERROR", "overloaded_error"),
         ("OK", None),
     ]
+
+
+@pytest.mark.parametrize("options", [{}, {"idle_timeout": 10.0}], ids=["no timeout", "timeout"])
+def test_the_current_span_is_the_parent(spans: Spans, mode: str, options: dict[str, float]) -> None:
+    """Also where a sync request runs in a thread of its own, and for a second attempt."""
+    tracer = spans.provider.get_tracer("tests")
+
+    async def main() -> None:
+        async with client_for(mode, server, **spans.options()) as client:
+            for function in FUNCTIONS:
+                with tracer.start_as_current_span("ours") as ours:
+                    assert await read_through(function, client.messages, {"retries": 1, **options}) == TEXT
+                *theirs, last = spans.exporter.get_finished_spans()
+                assert last.name == "ours"
+                assert [span.parent.span_id for span in theirs] == [ours.get_span_context().span_id] * 2
+                spans.exporter.clear()
+
+    early = Reply.text([], headers={"retry-after": "0.001"}).cut(after_events=1)
+    with serve(early, REPLY, repeat=True) as server:
+        run(mode, main)
+
+
+def test_retries_of_the_sdk_share_a_span(spans: Spans, mode: str) -> None:
+    async def main() -> None:
+        async with client_for(mode, server, max_retries=1, **spans.options()) as client:
+            await read_through("collect", client.messages)
+            span = spans.one()
+            assert (span["status"], span["http.request.resend_count"]) == ("OK", 1)
+
+    with serve(Reply.http_error(529, headers={"retry-after-ms": "1"}), REPLY) as server:
+        run(mode, main)
+
+
+@pytest.mark.parametrize("propagation", [True, False])
+def test_the_trace_context_is_sent(spans: Spans, propagation: bool) -> None:
+    with serve(REPLY) as server:
+        streamkit.collect(server.client(**spans.options(propagation=propagation)), **PARAMS)
+        assert ("traceparent" in server.requests[0].headers) is propagation
+
+
+# Prints the names of the spans of a program that registers a provider, and the status of its reply.
+REGISTERED = """
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from streamkit import collect
+from streamkit.testing import Reply, serve
+
+exporter = InMemorySpanExporter()
+provider = TracerProvider()
+provider.add_span_processor(SimpleSpanProcessor(exporter))
+trace.set_tracer_provider(provider)
+with serve(Reply.text("Hi.")) as server:
+    result = collect(server.client(), model="claude-test", max_tokens=10, messages=[])
+print([span.name for span in exporter.get_finished_spans()], result.status)
+"""
+
+
+@pytest.mark.usefixtures("spans")
+@pytest.mark.parametrize("switch", [None, "false"])
+def test_a_registered_provider_needs_no_option(switch: str | None) -> None:
+    """In a process of its own, as a provider is registered once."""
+    env = {**os.environ, "PYTHONPATH": str(Path(streamkit.__file__).parents[1])}
+    env.pop("ANTHROPIC_OPEN_TELEMETRY", None)
+    if switch:
+        env["ANTHROPIC_OPEN_TELEMETRY"] = switch
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", REGISTERED], env=env, capture_output=True, text=True, check=False
+    )
+    names = [] if switch else ["anthropic.messages.create"]
+    assert (done.stdout, done.stderr) == (f"{names} complete\n", "")
 
 
 def dropped(spans: Spans) -> dict[str, Any]:
