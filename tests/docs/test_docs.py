@@ -25,6 +25,7 @@ CUT = BOATS.cut(after_events=5)
 STALLED = BOATS.stall(after_events=5, pings=0.05)
 RETRIED = (Reply.text("", headers={"retry-after": "0.001"}).cut(after_events=1), BOATS)
 TIDE = Reply.tool_use("get_tide", {"harbour": "Brest"})
+PRICED = Reply.text("They push water aside.", model="claude-sonnet-5-5")  # a model that has a price
 
 # What the blocks below a heading get for an answer, block by block; the last one goes on, and elsewhere it is BOATS.
 ANSWERS: dict[str, list[tuple[Reply, ...]]] = {
@@ -53,6 +54,8 @@ ANSWERS: dict[str, list[tuple[Reply, ...]]] = {
             Reply.text("6.5 m in Brest."),
         ),
     ],
+    "The price of a reply": [(PRICED,), (PRICED.stall(after_events=5),)],
+    "The price of many replies": [(PRICED,)],
 }
 
 
@@ -156,6 +159,41 @@ def test_the_blocks_of_a_page_become_modules(tmp_path: Path) -> None:
         + "print(parse, b(os), [a for a in 'x'], d)\n",
         "e.py": "# e.py\nprint(a)\n",
     }
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_span_of_an_older_sdk_says_how_the_stream_ended(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = ROOT / "docs" / "tracing-and-cost.md"
+    namespace: dict[str, Any] = {}
+    with serve(BOATS, repeat=True) as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        for block in blocks(page):
+            if block.language == "python" and block.heading in (
+                "Tracing and cost",
+                "Tracing",
+                "With an SDK before 1.14",
+            ):
+                run(block, page, namespace)
+        close(namespace)
+    capsys.readouterr()
+    cached = Reply.text("Hi.", usage={"cache_read_input_tokens": 20, "cache_creation_input_tokens": 3})
+    with serve(cached, CUT, Reply.http_error(400), STALLED) as server:
+        sink = streamkit.CallbackSink(on_finish=namespace["make_span"])
+        for _ in range(3):
+            streamkit.collect(server.client(), sinks=sink, on_error="return", **namespace["params"])
+        with streamkit.stream_text(server.client(), sinks=sink, **namespace["params"]) as stream:
+            next(stream)
+    names = [(span.attributes or {}).get("error.type") for span in namespace["exporter"].get_finished_spans()]
+    assert names == [None, "StreamTruncatedError", "BadRequestError", None]
+    namespace["show_spans"]()
+    assert capsys.readouterr().out == (
+        "chat: UNSET, 33 in, 1 out\n"
+        "chat: ERROR, 10 in, None out\n"
+        "chat: ERROR, None in, None out\n"
+        "chat: UNSET, 10 in, None out\n"
+    )
 
 
 def readme_block(word: str) -> Block:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import runpy
@@ -11,16 +12,21 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
+from genai_prices import Usage, calc_price
 
 import streamkit
 from streamkit.testing import Reply, Server, serve
+from tests.support.pages import ROOT, blocks
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 QUICKSTART = EXAMPLES / "quickstart.py"
 INTERRUPTIBLE = EXAMPLES / "interruptible.py"
+COST = EXAMPLES / "cost.py"
 HELPER = "_connect"  # the module beside the examples that gives them their client
 NOTE = "ANTHROPIC_API_KEY is not set: a server on this machine answers instead, word by word.\n"
 KEY_NOTE = "ANTHROPIC_API_KEY is set: waiting for the first words of the API ...\n"
@@ -100,6 +106,8 @@ High water is at 6.5 m in Brest and at 7.2 m in Calais.
     + "\n",
 }
 
+TESTED_APART = {"quickstart", "interruptible", "cost"}
+
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("ANTHROPIC_")}
@@ -133,7 +141,7 @@ def with_key(server: Server) -> dict[str, str]:
 
 
 def test_every_example_is_tested() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {*PRINTED, "quickstart", "interruptible", HELPER}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {*PRINTED, *TESTED_APART, HELPER}
 
 
 @pytest.mark.parametrize("name", PRINTED)
@@ -152,11 +160,11 @@ def test_only_the_helper_reads_the_key() -> None:
     assert [name for name, source in sources.items() if "from _connect import" not in source] == [HELPER]
 
 
-@pytest.mark.parametrize("name", sorted({*PRINTED, "quickstart", "interruptible"}))
+@pytest.mark.parametrize("name", sorted({*PRINTED, *TESTED_APART}))
 def test_an_example_names_what_it_needs(name: str) -> None:
     source = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
     imported = set(re.findall(r"^\s*(?:import|from) ([a-z]\w*)", source, re.MULTILINE)) - sys.stdlib_module_names
-    needed = {"anthropic": "anthropic-streamkit", "streamkit": "anthropic-streamkit"}  # streamkit requires the SDK
+    needed = {"genai_prices": "genai-prices", "anthropic": "anthropic-streamkit", "streamkit": "anthropic-streamkit"}
     packages = sorted({needed.get(module, module) for module in imported})
     assert source.startswith(METADATA.format(", ".join(f'"{package}"' for package in packages)))
 
@@ -240,6 +248,77 @@ def test_the_texts_are_joined_wherever_the_reply_was_cut(text: str, monkeypatch:
         assert join(result.text, text[begin:]) == text
         assert join(result.text, f"\0{text[cut:]}") == f"{text[:cut]}\0{text[cut:]}", "a model that does not repeat"
     assert join("", text) == text
+
+
+class TestCost:
+    # Runs the example, and fails if it looks up or connects to any address but this machine's.
+    OFFLINE = """
+import pathlib, runpy, sys
+
+def refuse(event, args):
+    if event == "socket.getaddrinfo" and args[0] not in ("127.0.0.1", "localhost"):
+        sys.exit(f"looks up {args[0]}")
+    if event == "socket.connect" and args[1][0] != "127.0.0.1":
+        sys.exit(f"connects to {args[1]}")
+
+sys.path.insert(0, str(pathlib.Path(sys.argv[1]).parent))  # as `python path` does
+sys.addaudithook(refuse)
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+    @pytest.fixture
+    def functions(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+        monkeypatch.syspath_prepend(EXAMPLES)
+        return runpy.run_path(str(COST))
+
+    def test_prints_the_prices_without_a_network(self) -> None:
+        done = run("-c", self.OFFLINE, COST)
+        assert (done.returncode, done.stderr) == (0, NOTE)
+        sonnet, haiku = "claude-sonnet-5-5", "claude-haiku-4-5"
+        tides = dollars(sonnet, input=60, output=9, cache_read=4000, cache_write=900)
+        begun = dollars(sonnet, input=10, output=10)
+        spring = dollars(haiku, input=50, output=400)
+        assert done.stdout == (
+            f"{sonnet}: 9 output tokens, {tides:.6f} USD\n"
+            f"{haiku}: 400 output tokens, {spring:.6f} USD\n"
+            f"{sonnet}, interrupted: at least 10 output tokens, at least {begun:.6f} USD\n"
+            f"all of {sonnet}: at least {tides + begun:.6f} USD\n"
+            f"all of {haiku}: {spring:.6f} USD\n"
+        )
+
+    def test_counts_failed_attempts_and_what_the_api_counts_apart(self, functions: dict[str, Any]) -> None:
+        model = "claude-sonnet-5-5"
+        hour = {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 900}
+        usage = {"input_tokens": 60, "cache_creation_input_tokens": 900, "cache_creation": hour}
+        reply = Reply.text("The moon.", model=model, usage=usage, headers={"retry-after": "0.001"})
+        with serve(reply.cut(after_events=1), reply) as server:
+            result = streamkit.collect(server.client(), model=model, max_tokens=9, messages=[])
+        assert result.attempts == 2
+        failed = dollars(model, input=60, output=1, cache_write_1h=900)
+        assert functions["price"](result) == failed + dollars(model, input=60, output=2, cache_write_1h=900) > 0
+
+    def test_a_refused_request_costs_nothing(self, functions: dict[str, Any]) -> None:
+        with serve(Reply.http_error(400)) as server:
+            result = streamkit.collect(server.client(), on_error="return", model="m", max_tokens=9, messages=[])
+        assert functions["price"](result) == 0
+
+    def test_the_page_has_the_same_functions(self) -> None:
+        def functions(source: str) -> dict[str, str]:
+            nodes = ast.parse(source).body
+            return {node.name: ast.unparse(node) for node in nodes if isinstance(node, ast.FunctionDef)}
+
+        page = blocks(ROOT / "docs" / "tracing-and-cost.md")
+        shown = functions("".join(block.source for block in page if block.language == "python"))
+        example = functions(COST.read_text(encoding="utf-8"))
+        both = shown.keys() & example.keys()
+        assert both == {"price", "price_of_sum"}
+        assert {name: shown[name] for name in both} == {name: example[name] for name in both}
+
+
+def dollars(model: str, **tokens: int) -> Decimal:
+    """The price of tokens, each kind counted for itself, by the prices that genai-prices has for a model."""
+    prices = calc_price(Usage(), model, provider_id="anthropic").model_price
+    return sum((count * getattr(prices, f"{kind}_mtok") for kind, count in tokens.items()), Decimal(0)) / 10**6
 
 
 class TestQuickstart:
