@@ -72,14 +72,15 @@ def stream_text(
     retries: int | None = None,
     separator: str = "\n\n",
     **params: Any,
-) -> Any:
+) -> TextStream[Any, Any] | AsyncTextStream[Any, Any]:
     """Stream the text of a reply, as it arrives: returns a `TextStream`, or an `AsyncTextStream` for an async source.
 
     `source` is a client or messages resource of the SDK, with the request's parameters as keywords (`model`,
     `max_tokens`, `messages`, `tools`, `output_format`, ...), or a stream that the SDK opened, without parameters.
     Nothing is sent before the stream is opened, entered or iterated.
 
-    - `sinks`: the receivers of the text while it arrives: a sink, a function that makes one, or several of either.
+    - `sinks`: the receivers of the text while it arrives: a sink, a function of one argument that is called with each
+      piece of text (`print`), a class or function that makes a sink, or several of these.
     - `idle_timeout`: seconds without content after which the stream ends with `StreamTimeoutError`. Off by default.
     - `total_timeout`: seconds, counted from `open`, after which the stream ends so. Off by default.
     - `retries`: how many times a stream that fails before its first content is retried; the client's `max_retries` by
@@ -135,7 +136,7 @@ def stream_events(
     retries: int | None = None,
     separator: str = "\n\n",
     **params: Any,
-) -> Any:
+) -> EventStream[Any, Any, Any] | AsyncEventStream[Any, Any, Any]:
     """Stream the SDK's own raw event objects, with the same result, sinks and guarantees as `stream_text`.
 
     The parameters, options and exceptions are those of `stream_text`. Returns an `EventStream`, or an
@@ -211,7 +212,7 @@ def collect(
     retries: int | None = None,
     separator: str = "\n\n",
     **params: Any,
-) -> Any:
+) -> StreamResult[Any, Any] | Coroutine[Any, Any, StreamResult[Any, Any]]:
     """Read a reply to its end, into the sinks, and return its `StreamResult`; for an async source, a coroutine of it.
 
     With `on_error="return"` every `anthropic.APIError`, also of a request that was refused or never got through, and
@@ -229,7 +230,7 @@ def collect(
             raise TypeError("on_interrupt= is for sync sources: async code is interrupted by cancelling its task")
         coroutine: Any = _drain_async(AsyncTextStream(resolved, options), on_error)
         coroutine.__qualname__ = "collect"  # which Python names if it is never awaited
-        return coroutine
+        return coroutine  # type: ignore[no-any-return]
     return _drain(TextStream(resolved, options), on_error, on_interrupt)
 
 
