@@ -39,7 +39,7 @@ from .sinks import SinkOrFactory
 RaiseOrReturn: TypeAlias = Literal["raise", "return"]
 AnyMessage: TypeAlias = Message | BetaMessage
 WrappedT = TypeVar("WrappedT", bound=Callable[..., AnyMessage | Awaitable[AnyMessage]] | SyncClient | AsyncClient)
-_OPTIONS = tuple(Options.__slots__)
+_OPTIONS = tuple(Options.__dataclass_fields__)
 Sinks: TypeAlias = SinkOrFactory | Iterable[SinkOrFactory] | None
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(repr=False, eq=False)  # each method that it makes takes time at import
 class Options:
     """The options of one stream. Raises `TypeError` or `ValueError` for an invalid one."""
 

@@ -64,7 +64,7 @@ async def test_a_resource_that_takes_anything_is_not_checked() -> None:
 @pytest.mark.parametrize("function", [streamkit.stream_text, streamkit.stream_events, streamkit.collect])
 def test_help_shows_the_options_with_their_defaults(function: Callable[..., Any]) -> None:
     parameters = inspect.signature(function).parameters
-    options = {name: parameters[name].default for name in Options.__slots__}
+    options = {name: parameters[name].default for name in Options.__dataclass_fields__}
     assert options == {field.name: field.default for field in dataclasses.fields(Options)}
     assert {parameters[name].kind for name in options} == {inspect.Parameter.KEYWORD_ONLY}
     text = inspect.getdoc(streamkit.stream_text) or ""
