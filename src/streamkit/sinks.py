@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ._result import StreamResult
 from ._sinks.base import AsyncSink, Sink
 from ._sinks.base import SinkOrFactory as SinkOrFactory  # noqa: PLC0414 - for annotations
 from ._sinks.broadcast import Broadcast
@@ -18,9 +19,6 @@ from ._sinks.callback import CallbackSink
 from ._sinks.coalesce import coalesce
 from ._sinks.isolate import isolate
 from ._sinks.stdout import StdoutSink
-
-if TYPE_CHECKING:
-    from ._result import StreamResult
 
 __all__ = [
     "AsyncSink",

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import anyio
 import anyio.lowlevel
 from typing_extensions import Self
 
+from streamkit._result import StreamResult
 from streamkit.errors import StreamError
 
 from .base import AsyncSink
-
-if TYPE_CHECKING:
-    from streamkit._result import StreamResult
 
 
 class Broadcast(AsyncSink):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from streamkit._result import StreamResult
 
 from .base import Sink
-
-if TYPE_CHECKING:
-    from streamkit._result import StreamResult
 
 
 class CallbackSink(Sink):

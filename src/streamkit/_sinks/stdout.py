@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
+
+from streamkit._result import StreamResult
 
 from .base import Sink
-
-if TYPE_CHECKING:
-    from streamkit._result import StreamResult
 
 _DIM, _RESET = "\x1b[2m", "\x1b[0m"
 
