@@ -15,7 +15,7 @@ import anyio.to_thread
 import pytest
 
 from streamkit import AsyncSink, BufferSink, CallbackSink, Sink, StreamResult, StreamTruncatedError, coalesce, isolate
-from streamkit._sinks.background import spawn
+from streamkit._sinks.coalesce import spawn
 from streamkit.testing import Reply, record, serve
 from tests.support.harness import Harness, ignores_generators_left_behind, reading_elsewhere, run, wait_until
 from tests.support.replies import LETTERS
@@ -152,19 +152,18 @@ async def test_the_last_words_of_a_burst_appear_during_a_pause(harness: Harness,
 async def test_a_late_piece_finds_the_former_ones_gone(harness: Harness, kind: Any) -> None:
     """The timer cannot run here: another piece passes on what is due."""
     sink = kind()
-    wrapped = coalesce(sink, 0.001)
-    pending = wrapped._pending
+    wrapped: Any = coalesce(sink, 0.001)
     if kind is Plain:
         with wrapped._changed:
             for piece in "ab":
                 wrapped.write(piece)
-                wait_until(lambda: pending.seconds_left() <= 0)
+                wait_until(lambda: wrapped._seconds_left() <= 0)
             assert sink.calls == [("write", "a")]
             wrapped.finish(await collected(harness, None))
     else:
         for piece in "ab":
             await wrapped.write(piece)
-            wait_until(lambda: pending.seconds_left() <= 0)
+            wait_until(lambda: wrapped._seconds_left() <= 0)
         assert sink.calls == [("write", "a")]
         await wrapped.finish(await collected(harness, None))
     assert sink.calls == [("write", "a"), ("write", "b"), ("finish", "complete")]
@@ -199,7 +198,7 @@ async def test_a_write_that_fails_in_the_background_is_raised_by_the_next_call(h
                 tasks.start_soon(read)
             else:
                 tasks.start_soon(anyio.to_thread.run_sync, anyio.run, read)
-            while wrapped._pending.failure is None:  # noqa: ASYNC110
+            while wrapped._failure is None:  # noqa: ASYNC110
                 await anyio.sleep(0.001)
             stream.cancel()
     assert len(raised) == 1

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import anyio
 
-from .background import spawn
+from streamkit._result import StreamResult
+
 from .base import AsyncSink, Factory, Sink
 from .resolve import Listener, attach, call_and_await, is_awaited, wrap
-
-if TYPE_CHECKING:
-    from streamkit._result import StreamResult
 
 _GRACE = 1.0  # seconds that a call in the background may still take once the stream was interrupted
 
@@ -51,133 +52,142 @@ def coalesce(sink: Any, seconds: float = 0.05) -> Any:
 
 
 def _coalesced(seconds: float, sink: Any) -> Sink | AsyncSink:
-    return (_AsyncCoalescedSink if is_awaited(sink) else _CoalescedSink)(sink, _Pending(seconds))
+    wrapper = (_AsyncCoalescedSink if is_awaited(sink) else _CoalescedSink)(sink, seconds)
 
-
-class _Pending:
-    """The pieces that were not passed on yet, and when they are due."""
-
-    def __init__(self, seconds: float) -> None:
-        self.due = math.inf
-        self.failure: BaseException | None = None  # of a call in the background, until the next call raises it
-        self.failed = False
-        self._seconds = seconds
-        # The method, the block of a tool's input, and the pieces for one call.
-        self._calls: deque[tuple[Listener, Any, list[str]]] = deque()
-
-    def add(self, method: Listener, block: Any, piece: str) -> bool:
-        """Add a piece. Returns `True` if it is the first one."""
-        if self._calls and self._calls[-1][0] is method and self._calls[-1][1] is block:
-            self._calls[-1][2].append(piece)
-            return False
-        self._calls.append((method, block, [piece]))
-        if len(self._calls) > 1:
-            return False
-        self.due = monotonic() + self._seconds
-        return True
-
-    def seconds_left(self) -> float:
-        """Return the seconds until the pieces are due; infinity if there are none."""
-        return self.due - monotonic()
-
-    def next_call(self) -> tuple[Listener, tuple[Any, ...]] | None:
-        """Take the next call out, with its arguments."""
-        if not self._calls:
-            self.due = math.inf
-            return None
-        method, block, pieces = self._calls.popleft()
-        text = "".join(pieces)
-        return method, ((text,) if block is None else (block, text))
-
-    def fail(self) -> None:
-        """Drop everything, as a call has failed."""
-        self._calls.clear()
-        self.due = math.inf
-        self.failed = True
-
-    def raise_failure(self) -> None:
-        """Raise the exception of a call in the background, once."""
-        failure, self.failure = self.failure, None
-        if failure is not None:
-            raise failure
-
-
-def _attach(wrapper: _CoalescedSink | _AsyncCoalescedSink, sink: Sink | AsyncSink) -> None:
     def replacement(name: str, method: Listener) -> Listener:
         if name == "event":
             return partial(wrapper.pass_on, method)
         return partial(wrapper.add, method) if name == "tool_input" else partial(wrapper.add, method, None)
 
     attach(wrapper, sink, replacement)
-    record_body = getattr(sink, "_streamkit_body", None)
-    if record_body is not None:
-        setattr(wrapper, "_streamkit_body", record_body)  # noqa: B010 - not of every sink
+    return wrapper
 
 
-class _CoalescedSink(Sink):
-    _streamkit_is_async = False  # set by the stream: a sync one blocks the event loop that it may be read in
+class _Pending:
+    """The pieces that were not passed on yet, when they are due, and the event loop's timer for that."""
 
-    def __init__(self, sink: Sink, pending: _Pending) -> None:
+    def __init__(self, sink: Any, seconds: float) -> None:
         self._finish: Listener = sink.finish
-        self._pending = pending
-        # Of a reentrant lock: within a call, the sink may close the stream, which finishes this sink.
-        self._changed = threading.Condition()
+        self._seconds = seconds
+        # The method, the block of a tool's input, and the pieces for one call.
+        self._calls: deque[tuple[Listener, Any, list[str]]] = deque()
+        self._due = math.inf
+        self._failure: BaseException | None = None  # of a call in the background, until the next call raises it
+        self._failed = False
         self._timer_scope: anyio.CancelScope | None = None
         self._timer_runs = False  # or is about to begin, without a scope yet
+
+    def _append(self, method: Listener, block: Any, piece: str) -> bool:
+        """Append a piece, unless a call has failed. Returns `True` if it is the first one."""
+        if self._failed:
+            return False
+        if self._calls and self._calls[-1][0] is method and self._calls[-1][1] is block:
+            self._calls[-1][2].append(piece)
+            return False
+        self._calls.append((method, block, [piece]))
+        if len(self._calls) > 1:
+            return False
+        self._due = monotonic() + self._seconds
+        return True
+
+    def _seconds_left(self) -> float:
+        """Return the seconds until the pieces are due; infinity if there are none."""
+        return self._due - monotonic()
+
+    def _next_call(self) -> tuple[Listener, tuple[Any, ...]] | None:
+        """Take the next call out, with its arguments."""
+        if not self._calls:
+            self._due = math.inf
+            return None
+        method, block, pieces = self._calls.popleft()
+        text = "".join(pieces)
+        return method, ((text,) if block is None else (block, text))
+
+    def _fail(self) -> None:
+        """Drop everything, as a call has failed."""
+        self._calls.clear()
+        self._due = math.inf
+        self._failed = True
+
+    def _raise_failure(self) -> None:
+        """Raise the exception of a call in the background, once."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    async def _keep_time_in_loop(self, flush_if_due: Callable[[], Any]) -> None:
+        with anyio.CancelScope() as self._timer_scope:
+            while (left := self._seconds_left()) < math.inf:
+                await anyio.sleep(max(left, 0))
+                await call_and_await(flush_if_due)
+        self._timer_runs = False
+
+    def _stop_timer(self) -> None:
+        self._timer_runs = False
+        if self._timer_scope is not None:
+            self._timer_scope.cancel()
+
+
+class _CoalescedSink(_Pending, Sink):
+    _streamkit_is_async = False  # set by the stream: a sync one blocks the event loop that it may be read in
+
+    def __init__(self, sink: Sink, seconds: float) -> None:
+        super().__init__(sink, seconds)
+        # Of a reentrant lock: within a call, the sink may close the stream, which finishes this sink.
+        self._changed = threading.Condition()
         self._timer_thread: threading.Thread | None = None
         self._over = False
-        _attach(self, sink)
 
     def add(self, method: Listener, block: Any, piece: str) -> None:
-        pending = self._pending
         with self._changed:
-            pending.raise_failure()
-            if pending.seconds_left() <= 0:
+            self._raise_failure()
+            if self._seconds_left() <= 0:
                 self._flush()
-            if not pending.failed and pending.add(method, block, piece):
+            if self._append(method, block, piece):
                 self._start_timer()
 
     def pass_on(self, method: Listener, event: Any) -> None:
         with self._changed:
-            self._pending.raise_failure()
+            self._raise_failure()
             self._flush()
-            if not self._pending.failed:
+            if not self._failed:
                 method(event)
 
     def finish(self, result: StreamResult[Any, Any]) -> None:
         with self._changed:
             try:
-                self._pending.raise_failure()
+                self._raise_failure()
                 self._flush()
             finally:
-                self._pending.failed = False  # for the next stream
+                self._failed = False  # for the next stream
                 self._over = True
                 self._changed.notify_all()
-                self._timer_runs = False
-                if self._timer_scope is not None:
-                    self._timer_scope.cancel()
+                self._stop_timer()
                 self._finish(result)
 
     def _flush(self) -> None:
-        while (pending_call := self._pending.next_call()) is not None:
+        while (pending_call := self._next_call()) is not None:
             method, items = pending_call
             try:
                 method(*items)
             except Exception:
-                self._pending.fail()
+                self._fail()
                 raise
 
     def _flush_if_due(self) -> None:
         """Pass on what is due, in the background."""
-        if self._pending.seconds_left() <= 0:
-            try:
-                self._flush()
-            except BaseException as error:  # noqa: BLE001 - raised by the next call
-                self._pending.failure = error
+        with self._changed:
+            if self._seconds_left() <= 0:
+                try:
+                    self._flush()
+                except BaseException as error:  # noqa: BLE001 - raised by the next call
+                    self._failure = error
 
     def _start_timer(self) -> None:
         self._over = False
-        if self._timer_runs or (self._streamkit_is_async and spawn(self._keep_time_in_loop)):
+        if self._timer_runs or (
+            self._streamkit_is_async and spawn(partial(self._keep_time_in_loop, self._flush_if_due))
+        ):
             self._timer_runs = True
             return
         if self._timer_thread is None or not self._timer_thread.is_alive():  # not in the child of a fork
@@ -189,44 +199,29 @@ class _CoalescedSink(Sink):
         with self._changed:
             while not self._over:
                 self._flush_if_due()
-                left = self._pending.seconds_left()
+                left = self._seconds_left()
                 self._changed.wait(None if left == math.inf else left)
             self._timer_thread = None
 
-    async def _keep_time_in_loop(self) -> None:
-        with anyio.CancelScope() as self._timer_scope:
-            while (left := self._pending.seconds_left()) < math.inf:
-                await anyio.sleep(max(left, 0))
-                with self._changed:
-                    self._flush_if_due()
-        self._timer_runs = False
 
-
-class _AsyncCoalescedSink(AsyncSink):
-    def __init__(self, sink: Sink | AsyncSink, pending: _Pending) -> None:
-        self._finish: Listener = sink.finish
-        self._pending = pending
-        self._lock: anyio.Lock | None = None
-        self._timer_scope: anyio.CancelScope | None = None
-        self._timer_runs = False  # or is about to begin, without a scope yet
-        _attach(self, sink)
+class _AsyncCoalescedSink(_Pending, AsyncSink):
+    _lock: anyio.Lock | None = None
 
     async def add(self, method: Listener, block: Any, piece: str) -> None:
-        pending = self._pending
         async with self._in_turn():
-            pending.raise_failure()
-            if pending.seconds_left() <= 0:
+            self._raise_failure()
+            if self._seconds_left() <= 0:
                 await self._flush()
             # CPython 3.11 does not trace the way out of an `async with`.
-            starts = not pending.failed and pending.add(method, block, piece) and not self._timer_runs
+            starts = self._append(method, block, piece) and not self._timer_runs
             if starts:  # pragma: no branch
-                self._timer_runs = spawn(self._keep_time)
+                self._timer_runs = spawn(partial(self._keep_time_in_loop, self._flush_if_due))
 
     async def pass_on(self, method: Listener, event: Any) -> None:
         async with self._in_turn():
-            self._pending.raise_failure()
+            self._raise_failure()
             await self._flush()
-            if not self._pending.failed:
+            if not self._failed:
                 await call_and_await(method, event)
 
     async def finish(self, result: StreamResult[Any, Any]) -> None:
@@ -234,15 +229,13 @@ class _AsyncCoalescedSink(AsyncSink):
         with anyio.move_on_after(_GRACE if result.status == "interrupted" else math.inf):
             async with self._in_turn():
                 pass
-        self._timer_runs = False
-        if self._timer_scope is not None:
-            self._timer_scope.cancel()
+        self._stop_timer()
         async with self._in_turn():
             try:
-                self._pending.raise_failure()
+                self._raise_failure()
                 await self._flush()
             finally:
-                self._pending.failed = False  # for the next stream
+                self._failed = False  # for the next stream
                 await call_and_await(self._finish, result)
         self._lock = None
 
@@ -252,22 +245,40 @@ class _AsyncCoalescedSink(AsyncSink):
         return self._lock
 
     async def _flush(self) -> None:
-        while (pending_call := self._pending.next_call()) is not None:
+        while (pending_call := self._next_call()) is not None:
             method, items = pending_call
             try:
                 await call_and_await(method, *items)
             except Exception:
-                self._pending.fail()
+                self._fail()
                 raise
 
-    async def _keep_time(self) -> None:
-        with anyio.CancelScope() as self._timer_scope:
-            while (left := self._pending.seconds_left()) < math.inf:
-                await anyio.sleep(max(left, 0))
-                async with self._in_turn():
-                    if self._pending.seconds_left() <= 0:  # pragma: no branch - else another call came first
-                        try:
-                            await self._flush()
-                        except Exception as error:  # noqa: BLE001 - raised by the next call
-                            self._pending.failure = error
-        self._timer_runs = False
+    async def _flush_if_due(self) -> None:
+        """Pass on what is due, in the background."""
+        async with self._in_turn():
+            if self._seconds_left() <= 0:  # pragma: no branch - else another call came first
+                try:
+                    await self._flush()
+                except Exception as error:  # noqa: BLE001 - raised by the next call
+                    self._failure = error
+
+
+_tasks: set[asyncio.Task[None]] = set()  # as a loop holds its tasks only weakly
+
+
+def spawn(function: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+    """Run a function in the background of the running event loop, asyncio's or trio's. Returns `False` without one.
+
+    The function must not raise. The loop cancels it when the loop ends.
+    """
+    with suppress(RuntimeError):  # asyncio does not run in this thread
+        task = asyncio.get_running_loop().create_task(function())
+        _tasks.add(task)
+        task.add_done_callback(_tasks.discard)
+        return True
+    trio: Any = sys.modules.get("trio")  # imported by whoever runs its loop
+    if trio is not None:
+        with suppress(RuntimeError):  # nor does trio
+            trio.lowlevel.spawn_system_task(function)
+            return True
+    return False

@@ -7,13 +7,10 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 from .base import AsyncSink, Factory, Sink
 from .resolve import Listener, attach, call_and_await, innermost, is_awaited, wrap
-
-if TYPE_CHECKING:
-    from streamkit._result import StreamResult
 
 OnError = Callable[[Exception], object]
 
@@ -41,15 +38,23 @@ def isolate(sink: Any, on_error: OnError | None = None) -> Any:
 
 
 def _isolated(on_error: OnError | None, sink: Any) -> Sink | AsyncSink:
-    return (_AsyncIsolatedSink if is_awaited(sink) else _IsolatedSink)(sink, _Isolation(sink, on_error))
+    isolation = _Isolation(type(innermost(sink)).__name__, on_error)
+    wrapper = AsyncSink() if is_awaited(sink) else Sink()
+    call = isolation.call_async if isinstance(wrapper, AsyncSink) else isolation.call
+    attach(wrapper, sink, lambda _, method: partial(call, method))
+    vars(wrapper).update(finish=partial(call, sink.finish), shareable=sink.shareable)
+    record_body = vars(wrapper).get("_streamkit_body")
+    if record_body is not None:
+        vars(wrapper)["_streamkit_body"] = partial(isolation.call, record_body)
+    return wrapper
 
 
 class _Isolation:
     """What became of an isolated sink."""
 
-    def __init__(self, sink: Sink | AsyncSink, on_error: OnError | None) -> None:
+    def __init__(self, name: str, on_error: OnError | None) -> None:
         self.failed = False
-        self._sink = sink
+        self._name = name
         self._on_error = on_error
         self._lock = threading.Lock()  # a shareable sink may fail in several threads at once
 
@@ -62,8 +67,7 @@ class _Isolation:
         if self._on_error is not None:
             self._on_error(error)
         else:
-            name = type(innermost(self._sink)).__name__
-            message = f"{name} raised {error!r}, and gets nothing more; pass on_error= to handle this"
+            message = f"{self._name} raised {error!r}, and gets nothing more; pass on_error= to handle this"
             warnings.warn(message, RuntimeWarning, stacklevel=3)
 
     def call(self, method: Listener, *items: object) -> None:
@@ -81,32 +85,3 @@ class _Isolation:
                 await call_and_await(method, *items)
             except Exception as error:  # noqa: BLE001 - reported
                 self.record(error)
-
-    def attach(self, wrapper: Sink | AsyncSink, guarded: Callable[..., Any]) -> None:
-        """Give the wrapper the methods of the sink, each within the call of a function that records its failure."""
-        sink = self._sink
-        attach(wrapper, sink, lambda _, method: partial(guarded, method))
-        setattr(wrapper, "shareable", sink.shareable)  # noqa: B010 - a class variable, for type checkers
-        record_body = getattr(sink, "_streamkit_body", None)
-        if record_body is not None:
-            setattr(wrapper, "_streamkit_body", partial(self.call, record_body))  # noqa: B010
-
-
-class _IsolatedSink(Sink):
-    def __init__(self, sink: Sink, isolation: _Isolation) -> None:
-        self._finish: Listener = sink.finish
-        self._isolation = isolation
-        isolation.attach(self, isolation.call)
-
-    def finish(self, result: StreamResult[Any, Any]) -> None:
-        self._isolation.call(self._finish, result)
-
-
-class _AsyncIsolatedSink(AsyncSink):
-    def __init__(self, sink: Sink | AsyncSink, isolation: _Isolation) -> None:
-        self._finish: Listener = sink.finish
-        self._isolation = isolation
-        isolation.attach(self, isolation.call_async)
-
-    async def finish(self, result: StreamResult[Any, Any]) -> None:
-        await self._isolation.call_async(self._finish, result)

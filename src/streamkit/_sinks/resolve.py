@@ -32,13 +32,13 @@ def factory_of(item: Any) -> Factory | None:
     function: Any = item
     while isinstance(function, partial):
         function = function.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    parameters = _parameters(item)
-    if _accepts(parameters) and (inspect.isclass(function) or not _is_variadic(parameters)):
+    signature = _signature(item)
+    if _accepts(signature) and (inspect.isclass(function) or not _is_variadic(signature)):
         return partial(_call_factory, item)
     if inspect.isclass(function):
         name = function.__name__
         raise TypeError(f"expected a class that needs no arguments, got {name}: use functools.partial({name}, ...)")
-    if not _accepts(parameters, ""):
+    if not _accepts(signature, ""):
         raise TypeError(
             "expected a function that takes a piece of text, or one without arguments that makes a sink, "
             f"got {item!r}: bind its other arguments with functools.partial"
@@ -55,17 +55,15 @@ def _call_factory(factory: Callable[[], Any]) -> Sink | AsyncSink:
     return made
 
 
-def _parameters(function: Callable[..., Any]) -> inspect.Signature | None:
-    """Return the signature of a function; `None` for a function in C without one."""
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    """Return the signature of a function; that of any arguments for a function in C without one."""
     try:
         return inspect.signature(function)
     except ValueError:
-        return None
+        return inspect.signature(lambda *_: None)
 
 
-def _accepts(signature: inspect.Signature | None, *arguments: object) -> bool:
-    if signature is None:
-        return True
+def _accepts(signature: inspect.Signature, *arguments: object) -> bool:
     try:
         signature.bind(*arguments)
     except TypeError:
@@ -73,10 +71,10 @@ def _accepts(signature: inspect.Signature | None, *arguments: object) -> bool:
     return True
 
 
-def _is_variadic(signature: inspect.Signature | None) -> bool:
-    """Return `True` for a function whose first parameter takes any number of arguments, or is not known."""
-    first = None if signature is None else next(iter(signature.parameters.values()), None)
-    return signature is None or (first is not None and first.kind is first.VAR_POSITIONAL)
+def _is_variadic(signature: inspect.Signature) -> bool:
+    """Return `True` for a function whose first parameter takes any number of arguments."""
+    first = next(iter(signature.parameters.values()), None)
+    return first is not None and first.kind is first.VAR_POSITIONAL
 
 
 def listener_of(sink: Sink | AsyncSink, method: str) -> Listener | None:
@@ -110,7 +108,7 @@ def innermost(sink: Sink | AsyncSink) -> Sink | AsyncSink:
     return wrapped_sinks(sink)[-1]
 
 
-def attach(wrapper: Any, sink: Sink | AsyncSink, replacement: Callable[[str, Listener], Listener]) -> None:
+def attach(wrapper: Any, sink: Any, replacement: Callable[[str, Listener], Listener]) -> None:
     """Give a wrapper a replacement, made from name and method, of each method that the sink overrides.
 
     A method that the sink does not override is not called, and costs nothing.
@@ -120,6 +118,8 @@ def attach(wrapper: Any, sink: Sink | AsyncSink, replacement: Callable[[str, Lis
         if method is not None:
             setattr(wrapper, name, replacement(name, method))
     wrapper._streamkit_wrapped = sink  # noqa: SLF001 - for `wrapped_sinks`
+    if hasattr(sink, "_streamkit_body"):  # of a sink that records
+        wrapper._streamkit_body = sink._streamkit_body  # noqa: SLF001
 
 
 async def call_and_await(method: Listener, *items: object) -> None:
