@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, overload
 
@@ -13,7 +13,6 @@ from anthropic.types.beta import BetaMessage, BetaMessageParam
 from typing_extensions import TypeVar
 
 from ._continuation import continue_reply
-from ._headers import ResponseHeaders
 from ._history import LIMITS, resendable_blocks
 from ._pickling import flatten, unflatten
 from .errors import StreamError
@@ -50,6 +49,25 @@ class InvalidToolInput(NamedTuple):
     """The SDK's block; its `input` holds the part that parsed."""
     raw: str
     """The input as it arrived."""
+
+
+class ResponseHeaders(Mapping[str, str]):
+    """Headers by name, in any case. Picklable, unlike those of the HTTP library, and equal to a dict of the same."""
+
+    def __init__(self, headers: Iterable[tuple[str, str]] = ()) -> None:
+        self._headers: dict[str, str] = {name.lower(): value for name, value in headers}
+
+    def __getitem__(self, name: str) -> str:
+        return self._headers[name.lower()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._headers)
+
+    def __len__(self) -> int:
+        return len(self._headers)
+
+    def __repr__(self) -> str:
+        return f"ResponseHeaders({self._headers!r})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -217,26 +235,20 @@ class StreamResult(Generic[MessageT, OutputT]):
             parts.append(f"error={self.error!r}")
         return f"StreamResult({', '.join(parts)})"
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Flatten the JSON that the server sent: it may be nested deeper than `pickle` can recurse.
+    def __getstate__(self) -> list[Any]:
         state = {field.name: getattr(self, field.name) for field in fields(self)}
-        uses, invalid = list(state.pop("tool_uses")), [list(item) for item in state.pop("invalid_tool_input")]
-        json = [state.pop("message"), state.pop("usage"), state.pop("stop_details"), uses, invalid]
-        error = state["error"]
-        if not (isinstance(error, StreamError) and getattr(error, "result", None) is self):
-            state["error"] = _picklable_or_summary(error)
-        return {**state, "json": flatten(json)}
+        if not (isinstance(self.error, StreamError) and getattr(self.error, "result", None) is self):
+            state["error"] = _picklable_or_summary(self.error)
+        # Lists, as `flatten` leaves tuples to `pickle`: the JSON that the server sent may be nested too deeply for it.
+        state["tool_uses"] = list(self.tool_uses)
+        state["invalid_tool_input"] = [list(item) for item in self.invalid_tool_input]
+        return flatten(state)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        message, usage, stop_details, uses, invalid = unflatten(state["json"])
-        self.__dict__.update(
-            {name: value for name, value in state.items() if name != "json"},
-            message=message,
-            usage=usage,
-            stop_details=stop_details,
-            tool_uses=tuple(uses),
-            invalid_tool_input=tuple(InvalidToolInput(*item) for item in invalid),
-        )
+    def __setstate__(self, flat: list[Any]) -> None:
+        state = unflatten(flat)
+        state["tool_uses"] = tuple(state["tool_uses"])
+        state["invalid_tool_input"] = tuple(InvalidToolInput(*item) for item in state["invalid_tool_input"])
+        self.__dict__.update(state)
 
 
 def _picklable_or_summary(error: BaseException | None) -> BaseException | None:

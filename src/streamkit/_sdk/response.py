@@ -13,7 +13,7 @@ from anthropic.types.beta import BetaMessage, BetaRawMessageStreamEvent, BetaUsa
 from streamkit._core.attempt import Decoder
 from streamkit._core.message import PartialMode
 from streamkit._core.sse import JSONObject, SSEDecoder
-from streamkit._headers import ResponseHeaders
+from streamkit._result import ResponseHeaders
 from streamkit.errors import StreamError, StreamProtocolError, StreamTruncatedError
 
 from .failures import ErrorConversion
