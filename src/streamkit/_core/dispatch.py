@@ -17,18 +17,6 @@ class SinkDispatcher:
     Raises `TypeError` for an object that is not a sink, and for an `AsyncSink` on a sync stream.
     """
 
-    __slots__ = (
-        "_is_async",
-        "_sinks",
-        "_unfinished",
-        "event",
-        "pending_calls",
-        "recorders",
-        "text",
-        "thinking",
-        "tool_input",
-    )
-
     def __init__(self, sinks: SinkOrFactory | Iterable[SinkOrFactory] | None, *, is_async: bool) -> None:
         self._is_async = is_async
         made = [make_sink(sink) for sink in _listed(sinks)]
@@ -117,9 +105,6 @@ def _listed(sinks: Any) -> list[Any]:
     if isinstance(sinks, (Sink, AsyncSink)) or callable(sinks):
         return [sinks]
     if isinstance(sinks, (str, bytes)) or not hasattr(sinks, "__iter__") or hasattr(sinks, "write"):
-        raise TypeError(f"expected a sink, a function, or several of them for sinks=, got {sinks!r}{_advice(sinks)}")
+        advice = "; for a file, use StdoutSink(file)" if hasattr(sinks, "write") else ""
+        raise TypeError(f"expected a sink, a function, or several of them for sinks=, got {sinks!r}{advice}")
     return list(sinks)
-
-
-def _advice(sinks: object) -> str:
-    return "; for a file, use StdoutSink(file)" if hasattr(sinks, "write") else ""

@@ -96,9 +96,8 @@ class MessageBuilder:
         self.stop_reason: str | None = None
         self.saw_message_stop = False
         self._by_index: dict[int, ContentBlock] = {}
-        self._unclosed: dict[
-            ContentBlock, None
-        ] = {}  # an ordered set, so that the end of the message costs each block once
+        # An ordered set, so that the end of the message costs each block once.
+        self._unclosed: dict[ContentBlock, None] = {}
         self._compact_at = _COMPACT_AT
         self._separator = separator
         self._beta = beta
