@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
+from enum import Enum, auto
 from typing import Any, Literal, TypeAlias
 
 from streamkit._options import Options
@@ -22,7 +23,6 @@ from streamkit.errors import StreamError, StreamTimeoutError, is_interruption, s
 from .attempt import Attempt, Response
 from .dispatch import SinkDispatcher
 from .message import text_delta_event
-from .phase import Phase
 from .sse import JSONObject, ProtocolViolation
 from .timing import NO_DEADLINE, Stopwatch, retry_delay
 
@@ -30,6 +30,21 @@ Reason: TypeAlias = Literal["cancel", "idle", "total"]
 """Why a wait was ended from outside: `cancel()`, or one of the two timeouts."""
 
 _CONTENT = frozenset({"content_block_delta", "content_block_start", "content_block_stop"})
+
+
+class Phase(Enum):
+    """What a stream is doing, and so what its driver does next."""
+
+    NEW = auto()  # nothing was sent. Next: open an attempt
+    OPENING = auto()  # a request is on its way; its errors are the SDK's
+    STREAMING = auto()  # the response is open. Next: read
+    BODY_ENDED = auto()  # the body ended cleanly. Next: `judge`, once all frames are processed
+    MESSAGE_ENDED = auto()  # `message_stop` arrived. Next: read the rest of the body, and conclude
+    COMPLETE = auto()  # the body held a complete message. Next: conclude
+    RETRYING = auto()  # the attempt failed before its first content. Next: wait, and open another attempt
+    FAILED = auto()  # the stream failed. Next: raise `failure`
+    OVER = auto()  # the result is final
+
 
 NEW, OPENING, STREAMING, BODY_ENDED, MESSAGE_ENDED, COMPLETE, RETRYING, FAILED, OVER = Phase
 
@@ -387,3 +402,20 @@ class StreamState:
             attempts=self.attempts,
             failed_attempts=self._failed_attempts,
         )
+
+
+class RecordingState(StreamState):
+    """The state of a stream with sinks that keep the bytes of its body: see `streamkit.testing.record`."""
+
+    def response_opened(self, response: Response, now: float, reason: Reason | None = None) -> None:
+        """The same, after telling the recorders that a body begins."""
+        for keep in self.sinks.recorders:
+            keep(None)
+        super().response_opened(response, now, reason)
+
+    def receive(self, chunk: object, now: float) -> Any:
+        """The same, after handing the chunk to the recorders."""
+        frame = self.attempt.response.as_frame(chunk)
+        for keep in self.sinks.recorders:
+            keep(frame)
+        return super().receive(chunk, now)

@@ -12,8 +12,7 @@ import jiter
 from anthropic.types import Usage
 
 from streamkit._core.dispatch import SinkDispatcher
-from streamkit._core.recording import RecordingState
-from streamkit._core.state import OVER, StreamState
+from streamkit._core.state import OVER, RecordingState, StreamState
 from streamkit._options import Options
 from streamkit._result import MessageT, OutputT, Status, StreamResult
 from streamkit._sdk.response import NoResponse
@@ -50,7 +49,7 @@ class BaseStream(Generic[MessageT, OutputT]):
             options,
             sinks,
             NoResponse(),
-            max_retries=_max_retries(source, options),
+            max_retries=(source.max_retries or 0) if options.retries is None else options.retries,
             output_format=source.output_format,
             yields_events=self._yields_events,
         )
@@ -166,9 +165,3 @@ class BaseStream(Generic[MessageT, OutputT]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._state.status}, {len(self.text)} characters>"
-
-
-def _max_retries(source: Source, options: Options) -> int:
-    if source.max_retries is None:
-        return 0
-    return source.max_retries if options.retries is None else options.retries
