@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -27,6 +28,7 @@ IsAbandoned: TypeAlias = Callable[[], bool]
 Opener: TypeAlias = Callable[[], Any]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Source:
     """A validated source: how to open it, and which operations it allows.
 
@@ -38,30 +40,18 @@ class Source:
     manager to leave at the end, if any.
     """
 
-    __slots__ = ("is_async", "manager", "max_retries", "opener", "output_format", "read_by_events", "sends")
-
-    def __init__(
-        self,
-        opener: Callable[[IsAbandoned | None], Opener],
-        *,
-        is_async: bool,
-        max_retries: int | None,
-        sends: bool = True,
-        output_format: Any = None,
-        read_by_events: bool = False,
-        manager: Any = None,
-    ) -> None:
-        self.opener: Callable[[IsAbandoned | None], Opener] = opener
-        self.is_async: bool = is_async
-        self.max_retries: int | None = max_retries
-        self.sends: bool = sends
-        self.output_format: Any = output_format
-        self.read_by_events: bool = read_by_events or manager is not None
-        self.manager: Any = manager
+    opener: Callable[[IsAbandoned | None], Opener]
+    is_async: bool
+    max_retries: int | None
+    sends: bool = True
+    output_format: Any = None
+    read_by_events: bool = False
+    manager: Any = None
 
     def response(self, stream: Any) -> OpenResponse:
         """Return the response of the stream that was opened. Raises `TypeError` if it is not a stream."""
-        return OpenResponse(stream, is_async=self.is_async, read_by_events=self.read_by_events, manager=self.manager)
+        by_events = self.read_by_events or self.manager is not None
+        return OpenResponse(stream, is_async=self.is_async, read_by_events=by_events, manager=self.manager)
 
 
 def resolve(source: Any, params: Mapping[str, Any], option_names: Collection[str]) -> Source:
@@ -87,7 +77,14 @@ def resolve(source: Any, params: Mapping[str, Any], option_names: Collection[str
     output_format = _param_or(params, "output_format", None)
     check_names(resource.create if output_format is None else resource.stream, params, option_names)
     is_async = inspect.iscoroutinefunction(inspect.unwrap(resource.create))
-    opener = _request_opener(resource, params, output_format, is_async=is_async)
+
+    def opener(is_abandoned: IsAbandoned | None) -> Opener:
+        request = {**params, **_abandonable_timeout(params, resource, is_abandoned)}
+        if output_format is not None:  # only the SDK's `messages.stream()` takes it
+            return getattr(resource.stream(**request), "__aenter__" if is_async else "__enter__")  # type: ignore[no-any-return]
+        request.pop("output_format", None)
+        return partial(resource.create, **request, stream=True)
+
     return Source(opener, is_async=is_async, max_retries=max_retries, output_format=output_format)
 
 
@@ -95,7 +92,8 @@ def check_create(create: Any) -> None:
     """Raise `TypeError` for an object that is not a `messages.create`, or a function around one."""
     if not callable(create):
         raise TypeError(f"expected a client or a function such as client.messages.create, got {create!r}")
-    if not hasattr(create, "__self__") and _defining_module(create).startswith("anthropic."):
+    written_in = getattr(create, "__globals__", {}).get("__name__")  # `__module__` is that of the function it wraps
+    if not hasattr(create, "__self__") and str(written_in).startswith("anthropic."):
         raise TypeError(_RAW_RESPONSE_MESSAGE)  # the SDK's wrapper around its method: leaves the response unparsed
     original: Any = inspect.unwrap(create)
     streams = _takes_keyword(create, "stream") and _takes_keyword(original, "stream")
@@ -116,21 +114,6 @@ def resolve_create_call(create: Callable[..., Any], args: tuple[Any, ...], kwarg
         return partial(create, *args, **{**kwargs, "stream": True, **timeout})
 
     return Source(opener, is_async=is_async, max_retries=anthropic.DEFAULT_MAX_RETRIES)
-
-
-def _request_opener(
-    resource: Any, params: Mapping[str, Any], output_format: Any, *, is_async: bool
-) -> Callable[[IsAbandoned | None], Opener]:
-    enter = "__aenter__" if is_async else "__enter__"
-
-    def opener(is_abandoned: IsAbandoned | None) -> Opener:
-        request = {**params, **_abandonable_timeout(params, resource, is_abandoned)}
-        if output_format is not None:  # only the SDK's `messages.stream()` takes it
-            return getattr(resource.stream(**request), enter)  # type: ignore[no-any-return]
-        request.pop("output_format", None)
-        return partial(resource.create, **request, stream=True)
-
-    return opener
 
 
 def _param_or(params: Mapping[str, Any], name: str, default: Any) -> Any:
@@ -209,11 +192,6 @@ def _resolve_sdk_stream(source: Any) -> Source | None:
         read_by_events=isinstance(source, HELPER_STREAMS)
         or not isinstance(source, (anthropic.Stream, anthropic.AsyncStream)),
     )
-
-
-def _defining_module(function: Any) -> str:
-    """Return the module that a function was written in, also if it poses as the one that it wraps."""
-    return str(getattr(function, "__globals__", {}).get("__name__", ""))
 
 
 def _not_a_source_message(source: Any) -> str:

@@ -66,7 +66,8 @@ class Broadcast(AsyncSink):
             for _ in range(2):  # a reader that only waits for its turn is not slow; trio takes turns in any order
                 await anyio.lowlevel.checkpoint()
             for reader in self._slow_readers():
-                reader._drop()
+                reader._dropped = True
+                reader._leave()
 
     async def finish(self, result: StreamResult[Any, Any]) -> None:
         """Let each reader come to its end."""
@@ -137,10 +138,6 @@ class BroadcastReader(AsyncIterator[str]):
         await self.aclose()
 
     def __del__(self) -> None:
-        self._leave()
-
-    def _drop(self) -> None:
-        self._dropped = True
         self._leave()
 
     def _leave(self) -> None:
