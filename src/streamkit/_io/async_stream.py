@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
-import warnings
 import weakref
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import suppress
@@ -23,12 +22,13 @@ from streamkit._core.timing import NO_DEADLINE
 from streamkit._options import Options
 from streamkit._result import EventT, ItemT, MessageT, OutputT, Status, StreamResult
 from streamkit._sdk.sources import Source
+from streamkit._sinks.resolve import call_and_await
+from streamkit._sinks.stdout import OutputClosedError
 
-from .async_sinks import call_sinks, call_without_awaiting, finish_sinks
 from .async_wait import ENDED, AsyncioWait, Leftover, LoopEnd, TrioWait, run_shielded
-from .base import AT_EXIT_MESSAGE, DRAIN_SECONDS, DROPPED_MESSAGE, TWO_READERS_MESSAGE, BaseStream, logger
+from .base import AT_EXIT_MESSAGE, DRAIN_SECONDS, DROPPED_MESSAGE, TWO_READERS_MESSAGE, BaseStream
 from .interrupt import can_interrupt, interrupt_read
-from .lifetime import track, untrack
+from .lifetime import open_streams
 
 
 class AsyncStreamBase(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None], Generic[ItemT, MessageT, OutputT]):
@@ -75,7 +75,7 @@ class AsyncStreamBase(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
             item = state.next_item() if state.frames or state.released_items else None
             while True:
                 if state.sinks.pending_calls:
-                    await call_sinks(state)
+                    await self._call_sinks()
                 if item is not None:
                     if self._closed:  # by another task, while a sink was awaited
                         await self._close_early(None)
@@ -149,13 +149,13 @@ class AsyncStreamBase(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
     def __del__(self) -> None:
         if getattr(self, "_open_streams", None) and not sys.is_finalizing():
             try:
-                warnings.warn(f"{self!r} {DROPPED_MESSAGE}", ResourceWarning, stacklevel=2, source=self)
+                self._warn(DROPPED_MESSAGE)
             finally:  # also if warnings are errors
                 self._close_without_awaiting()
 
     def _end_at_exit(self) -> None:  # pragma: no cover - in child processes, by the tests of the program's end
         try:
-            warnings.warn(f"{self!r} {AT_EXIT_MESSAGE}", ResourceWarning, stacklevel=2, source=self)
+            self._warn(AT_EXIT_MESSAGE)
         finally:  # also if warnings are errors
             self._close_without_awaiting()
 
@@ -206,10 +206,7 @@ class AsyncStreamBase(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
 
     async def _open_attempt(self) -> None:
         state, interrupter = self._state, self._interrupter
-        state.attempt_started(monotonic())
-        logger.debug("open: attempt %d", state.attempts)
-        interrupter.total_deadline = state.total_deadline
-        track(self)
+        self._begin_attempt()
         interrupter.attach(self._wait.end)
         if self._source.sends:
             interrupter.idle_deadline = state.idle_deadline(monotonic())
@@ -238,11 +235,7 @@ class AsyncStreamBase(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
         self._open_streams.append(await self._source.opener(None)())
 
     async def _retry(self) -> None:
-        interrupter, delay = self._interrupter, self._state.retry_delay()
-        logger.info(
-            "retry after attempt %d: %s, in %.2f s", self._state.attempts, type(self._state.failure).__name__, delay
-        )
-        interrupter.detach()
+        interrupter, delay = self._interrupter, self._begin_retry()
         await self._release()
         interrupter.reset_idle()
         interrupter.attach(self._wait.end)
@@ -298,7 +291,7 @@ class AsyncStreamBase(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
         try:
             self._state.flush()
             with anyio.CancelScope(shield=True):
-                await call_sinks(self._state)
+                await self._call_sinks()
         except BaseException as second:
             await self._conclude(self._state.status_for(second), error or second)
             raise
@@ -311,13 +304,13 @@ class AsyncStreamBase(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
             try:
                 await self._release()
             finally:
-                await finish_sinks(self._state.sinks, result)
+                await self._finish_sinks(result)
         self._forget_waits()
 
     def _forget_waits(self) -> None:
         if self._state.attempts:
             self._wait.close()
-        untrack(self)
+        open_streams.discard(self)
 
     async def _release(self) -> None:
         """Close the connection, or give it back if the body was read to its end."""
@@ -333,6 +326,36 @@ class AsyncStreamBase(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
         self._open_streams.clear()
         self._body = None
 
+    async def _call_sinks(self) -> None:
+        """Make the pending calls of the sinks in order, each awaited before the next."""
+        state = self._state
+        calls = state.sinks.pending_calls
+        while calls:
+            method, items = calls.popleft()
+            try:
+                answer = method(*items)
+                if inspect.isawaitable(answer):
+                    await answer
+            except OutputClosedError:
+                state.cancelled = True  # as `cancel()`, after the call of the other sinks
+            except BaseException as error:
+                state.sink_error = error
+                raise
+
+    async def _finish_sinks(self, result: StreamResult[Any, Any]) -> None:
+        sinks = self._state.sinks
+        failure: BaseException | None = None
+        for sink in sinks.unfinished():
+            try:
+                await call_and_await(sink.finish, result)
+            except OutputClosedError:
+                pass  # as `cancel()`, and too late
+            except BaseException as error:  # noqa: BLE001 - raised below, once every sink is finished
+                failure = failure or error
+        sinks.release()
+        if failure is not None:
+            raise failure
+
     def _close_without_awaiting(self) -> None:
         """Do what needs no event loop now, and leave the rest to the loop, if it runs."""
         state = self._state
@@ -343,26 +366,24 @@ class AsyncStreamBase(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
         try:
             try:
                 state.flush()
-                answers += filter(inspect.isawaitable, call_without_awaiting(state))
+                for method, items in state.sinks.pending_calls:
+                    with suppress(OutputClosedError):  # the stream is being cancelled already
+                        answers.append(method(*items))
             finally:
                 result = self._finish("interrupted", None)
                 unfinished = state.sinks.unfinished()
                 state.sinks.release()
-                answers += filter(inspect.isawaitable, (sink.finish(result) for sink in unfinished))
+                answers += (sink.finish(result) for sink in unfinished)
         finally:
             self._forget_waits()
+            answers = [answer for answer in answers if inspect.isawaitable(answer)]
             loop = self._loop
             if loop is not None and loop.is_running():
                 Leftover(layers, answers, loop)
             elif answers:
                 for answer in answers:
                     getattr(answer, "close", bool)()  # a coroutine that is never awaited would print its own warning
-                warnings.warn(
-                    f"{self!r} could not finish its AsyncSink: the event loop has ended",
-                    ResourceWarning,
-                    stacklevel=3,
-                    source=self,
-                )
+                self._warn("could not finish its AsyncSink: the event loop has ended", stacklevel=3)
 
 
 class AsyncTextStream(AsyncStreamBase[str, MessageT, OutputT]):

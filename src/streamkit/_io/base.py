@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Generic
@@ -19,8 +20,9 @@ from streamkit._sdk.response import NoResponse
 from streamkit._sdk.sources import Source
 
 from .interrupt import Interrupter
+from .lifetime import open_streams
 
-logger = logging.getLogger("streamkit")
+_logger = logging.getLogger("streamkit")
 
 DRAIN_SECONDS = 0.2  # how long the end of the body may take once the message is complete
 TWO_READERS_MESSAGE = "this stream is being read already: one reader at a time; use a sink to pass the text on"
@@ -126,8 +128,25 @@ class BaseStream(Generic[MessageT, OutputT]):
         was_over = self._state.phase is OVER
         result = self._state.finish(status, error, time.monotonic())
         if not was_over:
-            logger.debug("end: %s", result.status)
+            _logger.debug("end: %s", result.status)
         return result
+
+    def _begin_attempt(self) -> None:
+        state = self._state
+        state.attempt_started(time.monotonic())
+        _logger.debug("open: attempt %d", state.attempts)
+        self._interrupter.total_deadline = state.total_deadline
+        open_streams.add(self)
+
+    def _begin_retry(self) -> float:
+        """Let go of the failed attempt, and return how many seconds to wait before the next one."""
+        state, delay = self._state, self._state.retry_delay()
+        _logger.info("retry after attempt %d: %s, in %.2f s", state.attempts, type(state.failure).__name__, delay)
+        self._interrupter.detach()
+        return delay
+
+    def _warn(self, words: str, *, stacklevel: int = 2) -> None:
+        warnings.warn(f"{self!r} {words}", ResourceWarning, stacklevel=stacklevel + 1, source=self)
 
     def _leave_to_parent(self) -> None:  # pragma: no cover - in child processes, by the tests of forks
         """Leave the stream to the parent process: neither close its connection nor finish its sinks."""

@@ -8,23 +8,13 @@ import traceback
 import weakref
 from typing import Any
 
-_open: weakref.WeakSet[Any] = weakref.WeakSet()
+open_streams: weakref.WeakSet[Any] = weakref.WeakSet()  # weakly: an open stream may still be dropped
 _inherited: list[object] = []
-
-
-def track(stream: object) -> None:
-    """Remember a stream that is being opened. It may still be dropped."""
-    _open.add(stream)
-
-
-def untrack(stream: object) -> None:
-    """Forget a stream that has ended."""
-    _open.discard(stream)
 
 
 def _end_all() -> None:  # pragma: no cover - in child processes, by the tests of the program's end
     # Now, while modules are intact and loops of other threads run: Python drops globals later.
-    for stream in list(_open):
+    for stream in list(open_streams):
         try:
             stream._end_at_exit()  # noqa: SLF001 - one package
         except Exception:  # noqa: BLE001 - of a sink: printed, as nobody can catch it, and the other streams are ended
@@ -32,11 +22,11 @@ def _end_all() -> None:  # pragma: no cover - in child processes, by the tests o
 
 
 def _leave_all_to_parent() -> None:  # pragma: no cover - in child processes, by the tests of forks
-    for stream in list(_open):
+    for stream in list(open_streams):
         stream._leave_to_parent()  # noqa: SLF001 - one package
         # Kept for good: collecting it here would close the parent's connection.
         _inherited.append(stream)
-    _open.clear()
+    open_streams.clear()
 
 
 atexit.register(_end_all)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections import deque
 from collections.abc import Generator
 from contextlib import suppress
@@ -22,10 +21,10 @@ from streamkit._result import EventT, ItemT, MessageT, OutputT, Status, StreamRe
 from streamkit._sdk.sources import Source
 from streamkit._sinks.stdout import OutputClosedError
 
-from .base import AT_EXIT_MESSAGE, DRAIN_SECONDS, DROPPED_MESSAGE, TWO_READERS_MESSAGE, BaseStream, logger
+from .base import AT_EXIT_MESSAGE, DRAIN_SECONDS, DROPPED_MESSAGE, TWO_READERS_MESSAGE, BaseStream
 from .clock import watch
 from .interrupt import bounded_read, interrupt_read, wait
-from .lifetime import track, untrack
+from .lifetime import open_streams
 from .request import Request
 
 
@@ -171,7 +170,7 @@ class SyncStreamBase(
         if getattr(self, "_open_streams", None) and not sys.is_finalizing():
             try:
                 try:
-                    warnings.warn(f"{self!r} {DROPPED_MESSAGE}", ResourceWarning, stacklevel=2, source=self)
+                    self._warn(DROPPED_MESSAGE)
                 finally:  # also if warnings are errors
                     self._close_early(None)
             except BaseException:
@@ -180,7 +179,7 @@ class SyncStreamBase(
 
     def _end_at_exit(self) -> None:  # pragma: no cover - in child processes, by the tests of the program's end
         try:
-            warnings.warn(f"{self!r} {AT_EXIT_MESSAGE}", ResourceWarning, stacklevel=2, source=self)
+            self._warn(AT_EXIT_MESSAGE)
         finally:  # also if warnings are errors
             self.close()
             until = monotonic() + DRAIN_SECONDS
@@ -212,12 +211,9 @@ class SyncStreamBase(
 
     def _open_attempt(self) -> None:
         state, interrupter = self._state, self._interrupter
-        state.attempt_started(monotonic())
-        logger.debug("open: attempt %d", state.attempts)
-        interrupter.total_deadline = state.total_deadline
+        self._begin_attempt()
         request = self._request = Request(self._source.opener)
         self._open_streams = request.streams
-        track(self)
         if self._source.sends:
             interrupter.idle_deadline = state.idle_deadline(monotonic())
             try:
@@ -247,11 +243,7 @@ class SyncStreamBase(
         state.response_opened(response, monotonic(), interrupter.reason)
 
     def _retry(self) -> None:
-        interrupter, delay = self._interrupter, self._state.retry_delay()
-        logger.info(
-            "retry after attempt %d: %s, in %.2f s", self._state.attempts, type(self._state.failure).__name__, delay
-        )
-        interrupter.detach()
+        interrupter, delay = self._interrupter, self._begin_retry()
         self._release()
         interrupter.reset_idle()
         signals: SimpleQueue[Any] = SimpleQueue()
@@ -309,7 +301,7 @@ class SyncStreamBase(
             self._release()
         finally:
             self._finish_sinks(result)
-        untrack(self)
+        open_streams.discard(self)
 
     def _release(self) -> None:
         """Close the connection, or give it back if the body was read to its end."""
