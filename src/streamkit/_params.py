@@ -6,16 +6,7 @@ from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any, Generic, Literal, Protocol, TypeAlias, Union
 
 import anthropic
-from anthropic.lib.streaming import (
-    AsyncMessageStream,
-    AsyncMessageStreamManager,
-    BetaAsyncMessageStream,
-    BetaAsyncMessageStreamManager,
-    BetaMessageStream,
-    BetaMessageStreamManager,
-    MessageStream,
-    MessageStreamManager,
-)
+from anthropic.lib import streaming as sdk
 from anthropic.resources.messages import AsyncMessages, Messages
 from anthropic.types import ModelParam, RawMessageStreamEvent
 from anthropic.types.beta import BetaMessageParam, BetaRawMessageStreamEvent
@@ -63,16 +54,18 @@ SyncSource: TypeAlias = anthropic.Anthropic | SyncClient | Messages
 AsyncSource: TypeAlias = anthropic.AsyncAnthropic | AsyncClient | AsyncMessages
 # Helper streams with any `output_format`: the SDK offers no way to tell which one a stream has.
 SyncSDKStream: TypeAlias = Union[
-    "anthropic.Stream[RawMessageStreamEvent]", MessageStream[Any], MessageStreamManager[Any]
+    "anthropic.Stream[RawMessageStreamEvent]", sdk.MessageStream[Any], sdk.MessageStreamManager[Any]
 ]
 AsyncSDKStream: TypeAlias = Union[
-    "anthropic.AsyncStream[RawMessageStreamEvent]", AsyncMessageStream[Any], AsyncMessageStreamManager[Any]
+    "anthropic.AsyncStream[RawMessageStreamEvent]", sdk.AsyncMessageStream[Any], sdk.AsyncMessageStreamManager[Any]
 ]
 SyncBetaSDKStream: TypeAlias = Union[
-    "anthropic.Stream[BetaRawMessageStreamEvent]", BetaMessageStream[Any], BetaMessageStreamManager[Any]
+    "anthropic.Stream[BetaRawMessageStreamEvent]", sdk.BetaMessageStream[Any], sdk.BetaMessageStreamManager[Any]
 ]
 AsyncBetaSDKStream: TypeAlias = Union[
-    "anthropic.AsyncStream[BetaRawMessageStreamEvent]", BetaAsyncMessageStream[Any], BetaAsyncMessageStreamManager[Any]
+    "anthropic.AsyncStream[BetaRawMessageStreamEvent]",
+    sdk.BetaAsyncMessageStream[Any],
+    sdk.BetaAsyncMessageStreamManager[Any],
 ]
 
 

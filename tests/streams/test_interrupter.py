@@ -19,7 +19,7 @@ from streamkit._core.timing import NO_DEADLINE
 from streamkit._io import clock as clocks
 from streamkit._io.interrupt import LATE, Interrupter, interrupt_read, wait
 from streamkit._io.request import Request
-from streamkit._sdk.abandonable_timeout import AbandonableTimeout, RequestAbandoned
+from streamkit._sdk.sources import AbandonableTimeout, RequestAbandoned
 
 
 def response(sock: Any, version: bytes = b"HTTP/1.1", **extensions: Any) -> Any:

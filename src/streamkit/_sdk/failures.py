@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import sys
+import traceback
 from typing import Any
 
 import anthropic
@@ -44,10 +45,8 @@ class ErrorConversion:
             return None  # the program's own stand-in for a stream: its exceptions are its way to fail
         cause: BaseException | None = error
         while cause is not None:
-            trace = cause.__traceback__
-            while trace is not None and trace.tb_next is not None:
-                trace = trace.tb_next
-            if trace is not None and not _is_reader(str(trace.tb_frame.f_globals.get("__name__"))):
+            frames = [frame for frame, _ in traceback.walk_tb(cause.__traceback__)]
+            if frames and not _is_reader(str(frames[-1].f_globals.get("__name__"))):
                 return cause if isinstance(cause, Exception) else error
             cause = cause.__cause__
         return None
@@ -57,6 +56,8 @@ class ErrorConversion:
         names = {kind.__name__ for kind in type(error).__mro__}
         response = self.http_response
         detail = str(error) or type(error).__name__
+        # By name, as the SDK moved from `httpx` to `httpx2`.
+        is_transport = isinstance(error, (OSError, EOFError, anthropic.APIConnectionError)) or "TransportError" in names
         stream_error: StreamError
         aws_event = _bedrock_error_event(error)
         if aws_event is not None:
@@ -64,21 +65,14 @@ class ErrorConversion:
         elif isinstance(error, anthropic.APIStatusError):  # an error event that the SDK's iterator met
             stream_error = StreamAPIError(_api_message(error.body, detail), body=error.body, response=response)
         elif isinstance(error, TimeoutError) or "TimeoutException" in names:  # that of `httpx` or of `httpx2`
-            stream_error = StreamTimeoutError(
-                f"nothing arrived for the read timeout of the client ({detail})", clock="read", response=response
-            )
-        elif (
-            isinstance(error, ProtocolViolation)
-            or "DecodingError" in names
-            or (not self.by_bytes and not _is_transport_error(error, names))
-        ):
-            stream_error = StreamProtocolError(
-                f"the response is not a stream of Messages events: {detail}", response=response
-            )
+            message = f"nothing arrived for the read timeout of the client ({detail})"
+            stream_error = StreamTimeoutError(message, clock="read", response=response)
+        elif isinstance(error, ProtocolViolation) or "DecodingError" in names or not (self.by_bytes or is_transport):
+            message = f"the response is not a stream of Messages events: {detail}"
+            stream_error = StreamProtocolError(message, response=response)
         else:
-            stream_error = StreamConnectionError(
-                f"the connection broke while the reply was being read: {detail}", response=response
-            )
+            message = f"the connection broke while the reply was being read: {detail}"
+            stream_error = StreamConnectionError(message, response=response)
         stream_error.__cause__ = error
         return stream_error
 
@@ -113,8 +107,3 @@ def _bedrock_error_event(error: Exception) -> dict[str, Any] | None:
     except (ValueError, SyntaxError, LookupError, TypeError, AttributeError):
         return None
     return {"type": "error", "error": {"type": kind, "message": message}}
-
-
-def _is_transport_error(error: Exception, names: set[str]) -> bool:
-    # `httpx.TransportError` and `httpx2.TransportError` by name, as the SDK moved from one to the other.
-    return isinstance(error, (OSError, EOFError, anthropic.APIConnectionError)) or "TransportError" in names

@@ -75,23 +75,16 @@ class NoResponse(ErrorConversion):
 
     def truncation_error(self, *, stream_began: bool) -> StreamError:
         """Return the error of our family for a body that ended before its message did."""
-        if self.decoder.unstreamed:
-            return StreamProtocolError(
-                "expected a stream of events, got one whole message as JSON: the server did not stream; "
-                "look for a gateway that ignores stream=true",
-                response=self.http_response,
-            )
         prefix: bytes = getattr(self.decoder, "non_sse_prefix", b"")[:200]
-        if prefix and not stream_began:
-            shown = prefix.decode("utf-8", "replace")
+        if self.decoder.unstreamed:
+            found = "one whole message as JSON: the server did not stream; look for a gateway that ignores stream=true"
+        elif prefix and not stream_began:
             kind = self.header("content-type") or "no content type"
-            return StreamProtocolError(
-                f"expected a stream of events, got a body ({kind}) that begins with {shown!r}",
-                response=self.http_response,
-            )
-        return StreamTruncatedError(
-            "the response ended before message_stop (a proxy or server cut it)", response=self.http_response
-        )
+            found = f"a body ({kind}) that begins with {prefix.decode('utf-8', 'replace')!r}"
+        else:
+            message = "the response ended before message_stop (a proxy or server cut it)"
+            return StreamTruncatedError(message, response=self.http_response)
+        return StreamProtocolError(f"expected a stream of events, got {found}", response=self.http_response)
 
 
 class OpenResponse(NoResponse):

@@ -11,7 +11,6 @@ from typing import Any, TypeAlias
 import anthropic
 from anthropic.lib import streaming as sdk
 
-from .abandonable_timeout import AbandonableTimeout
 from .parameters import check_names
 from .response import HELPER_STREAMS, OpenResponse, is_buffered
 
@@ -120,6 +119,33 @@ def _param_or(params: Mapping[str, Any], name: str, default: Any) -> Any:
     """Return a parameter of the request; the default if it is left out, in whatever way the SDK allows."""
     value = params.get(name, anthropic.NOT_GIVEN)
     return default if isinstance(value, (anthropic.NotGiven, anthropic.Omit)) else value
+
+
+class RequestAbandoned(Exception):  # noqa: N818 - internal
+    """Raised inside the SDK, to prevent another attempt for a stream that has ended."""
+
+
+class AbandonableTimeout(anthropic.Timeout):
+    """The timeout of a request, which ends the SDK's own retries once the request is abandoned.
+
+    The SDK pauses before a retry with `time.sleep`, which nothing can end; but it reads the timeout anew for each
+    attempt, and what that raises ends the request.
+    """
+
+    def __init__(self, timeout: Any, is_abandoned: Callable[[], bool]) -> None:
+        self._is_abandoned = is_abandoned
+        super().__init__(timeout)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("connect", "read", "write", "pool") and self._is_abandoned():
+            raise RequestAbandoned
+        return super().__getattribute__(name)
+
+    def __deepcopy__(self, memo: object) -> AbandonableTimeout:
+        return self  # the SDK copies the options of each attempt for some platforms
+
+    def __repr__(self) -> str:  # also once it is abandoned
+        return f"AbandonableTimeout({vars(self).get('read')})"
 
 
 def _abandonable_timeout(params: Mapping[str, Any], resource: Any, is_abandoned: IsAbandoned | None) -> dict[str, Any]:
