@@ -24,7 +24,7 @@ from .attempt import Attempt, Response
 from .dispatch import SinkDispatcher
 from .message import text_delta_event
 from .sse import JSONObject, ProtocolViolation
-from .timing import NO_DEADLINE, Stopwatch, retry_delay
+from .timing import NO_DEADLINE, Stopwatch
 
 Reason: TypeAlias = Literal["cancel", "idle", "total"]
 """Why a wait was ended from outside: `cancel()`, or one of the two timeouts."""
@@ -253,10 +253,6 @@ class StreamState:
         else:  # leave out the time that the consumer took since the last chunk
             stopwatch.idle_since += now - stopwatch.last_chunk_at
         return stopwatch.idle_since + seconds
-
-    def retry_delay(self) -> float:
-        """Return how many seconds to wait before the next attempt."""
-        return retry_delay(self.attempts, self.attempt.response.header("retry-after"))
 
     def finish(self, status: Status, error: BaseException | None, now: float) -> StreamResult[Any, Any]:
         """Make the result final, and return it. Idempotent: the first call decides."""

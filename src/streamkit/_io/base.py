@@ -14,6 +14,7 @@ from anthropic.types import Usage
 
 from streamkit._core.dispatch import SinkDispatcher
 from streamkit._core.state import OVER, RecordingState, StreamState
+from streamkit._core.timing import retry_delay
 from streamkit._options import Options
 from streamkit._result import MessageT, OutputT, Status, StreamResult
 from streamkit._sdk.response import NoResponse
@@ -140,7 +141,8 @@ class BaseStream(Generic[MessageT, OutputT]):
 
     def _begin_retry(self) -> float:
         """Let go of the failed attempt, and return how many seconds to wait before the next one."""
-        state, delay = self._state, self._state.retry_delay()
+        state = self._state
+        delay = retry_delay(state.attempts, state.attempt.response.header("retry-after"))
         _logger.info("retry after attempt %d: %s, in %.2f s", state.attempts, type(state.failure).__name__, delay)
         self._interrupter.detach()
         return delay
@@ -152,7 +154,6 @@ class BaseStream(Generic[MessageT, OutputT]):
         """Leave the stream to the parent process: neither close its connection nor finish its sinks."""
         self._inherited, self._open_streams = self._open_streams, []
         self._interrupter.leave_to_parent()
-        self._interrupter.disarm()
         self._state.sinks.forget()
         self._state.finish("interrupted", None, time.monotonic())
 

@@ -74,9 +74,9 @@ class Interrupter:
                     self._end_wait(reason)
 
     def leave_to_parent(self) -> None:
-        """Replace what a thread of the parent process may hold: that thread does not exist in the child of a fork."""
+        """Disarm in the child of a fork, with a new lock: a thread of the parent may hold the other one for good."""
         self.lock = threading.RLock()
-        self._end_wait = None
+        self.disarm()
 
     def check_deadlines(self, now: float, *, late: bool) -> float:
         """Interrupt the reader if a deadline has passed, and return the next deadline.
@@ -95,7 +95,7 @@ class Interrupter:
         return self.next_deadline
 
 
-def wait(signals: SimpleQueue[None], interrupter: Interrupter, until: float = NO_DEADLINE) -> None:
+def wait(signals: SimpleQueue[Any], interrupter: Interrupter, until: float = NO_DEADLINE) -> None:
     """Wait for a signal, for a deadline of the interrupter, or until a time of `time.monotonic`."""
     while interrupter.reason is None and (now := time.monotonic()) < until:
         deadline = interrupter.check_deadlines(now, late=now - interrupter.next_deadline > LATE)
