@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, overload
 
@@ -266,12 +267,9 @@ def _picklable_or_summary(error: BaseException | None) -> BaseException | None:
     if error is None:
         return None
     if not isinstance(error, anthropic.APIError):  # the SDK's own errors hold the request, and so the API key
-        try:
+        with suppress(Exception):  # pickling a foreign class may raise anything
             SecretRefusingPickler(file := io.BytesIO()).dump(error)
             pickle.loads(file.getvalue())  # noqa: S301 - pickled in the line above
-        except Exception:  # noqa: BLE001, S110 - pickling a foreign class may raise anything
-            pass
-        else:
             return error
     try:
         message = str(error)

@@ -29,32 +29,27 @@ class SinkDispatcher:
             raise TypeError(
                 f"{type(sink).__name__} is {kind} and this stream is sync: use a Sink, or hand in an async client"
             )
-        self.text = self._listeners("write")
-        self.thinking = self._listeners("thinking")
-        self.tool_input = self._listeners("tool_input")
-        self.event = self._listeners("event")
+        self._listeners = tuple(
+            [listener for sink in self._sinks if (listener := listener_of(sink, method)) is not None]
+            for method in ("write", "thinking", "tool_input", "event")
+        )
+        self.text, self.thinking, self.tool_input, self.event = self._listeners
         # `streamkit.testing.record` keeps the body's bytes.
         recorders = [getattr(sink, "_streamkit_body", None) for sink in self._sinks]
         self.recorders: list[Callable[[bytes | None], None]] = [keep for keep in recorders if keep is not None]
         # If any sink has to be awaited, all calls are put here, for the driver to make in order.
         self.pending_calls: deque[tuple[Listener, tuple[Any, ...]]] = deque()
         if awaited:
-            for listeners in self._all_listeners():
+            for listeners in self._listeners:
                 listeners[:] = [partial(self._enqueue, listener) for listener in listeners]
         self._unfinished: Iterator[Sink | AsyncSink] | None = None
-
-    def _listeners(self, method: str) -> list[Listener]:
-        return [listener for sink in self._sinks if (listener := listener_of(sink, method)) is not None]
-
-    def _all_listeners(self) -> tuple[list[Listener], ...]:
-        return self.text, self.thinking, self.tool_input, self.event
 
     def _enqueue(self, listener: Listener, *items: object) -> None:
         self.pending_calls.append((listener, items))
 
     def mute(self) -> None:
         """Stop calling the sinks, but for `finish`; also in the middle of a round of calls."""
-        for listeners in self._all_listeners():
+        for listeners in self._listeners:
             listeners.clear()
 
     def acquire(self) -> None:

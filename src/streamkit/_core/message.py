@@ -6,6 +6,8 @@ exceptions.
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from typing import Any, Literal, TypeAlias
 
 import jiter
@@ -339,10 +341,8 @@ def _require_optional_str(value: object) -> str | None:
 
 def _parse_input(raw: str, partial_mode: PartialMode) -> tuple[Any, bool]:
     """Return tool input as far as it parses, and `True` if it parsed completely."""
-    try:
+    with suppress(ValueError):
         return parse_json(raw), True
-    except ValueError:
-        pass
     data = raw.encode("utf-8", "surrogatepass")
     # `jiter` names the offset of the error: the bytes before may parse as the start of a value.
     for _ in range(2):
@@ -355,11 +355,9 @@ def _parse_input(raw: str, partial_mode: PartialMode) -> tuple[Any, bool]:
 
 def _jiter_error_offset(data: bytes, message: str) -> int:
     """Return the byte offset in a `jiter` message that ends in "at line L column C"; 0 if it names none."""
-    words = message.split()
-    if len(words) < 4 or words[-4:-3] != ["line"]:
+    place = re.search(r"line (\d+) column (\d+)$", message)
+    if place is None:
         return 0
-    line, column = int(words[-3]), int(words[-1])
-    start = 0
-    for _ in range(line - 1):
-        start = data.index(b"\n", start) + 1
+    line, column = int(place[1]), int(place[2])
+    start = sum(len(part) + 1 for part in data.split(b"\n")[: line - 1])
     return max(start + column - 1, 0)

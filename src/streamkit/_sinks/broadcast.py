@@ -14,6 +14,7 @@ import anyio
 import anyio.lowlevel
 from typing_extensions import Self
 
+from streamkit._options import check_type
 from streamkit._result import StreamResult
 from streamkit.errors import StreamError
 
@@ -35,8 +36,7 @@ class Broadcast(AsyncSink):
     """
 
     def __init__(self, maxsize: int = 100, on_slow: Literal["wait", "drop"] = "wait") -> None:
-        if not isinstance(maxsize, int) or isinstance(maxsize, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"expected an int for maxsize=, got {maxsize!r}")
+        check_type("maxsize", maxsize, int, "an int")
         if maxsize < 1:
             raise ValueError(f"expected 1 or more for maxsize=, got {maxsize!r}")
         if on_slow not in ("wait", "drop"):

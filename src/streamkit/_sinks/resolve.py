@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -33,7 +34,9 @@ def factory_of(item: Any) -> Factory | None:
     while isinstance(function, partial):
         function = function.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     signature = _signature(item)
-    if _accepts(signature) and (inspect.isclass(function) or not _is_variadic(signature)):
+    first = next(iter(signature.parameters.values()), None)
+    is_variadic = first is not None and first.kind is first.VAR_POSITIONAL
+    if _accepts(signature) and (inspect.isclass(function) or not is_variadic):
         return partial(_call_factory, item)
     if inspect.isclass(function):
         name = function.__name__
@@ -64,17 +67,10 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
 
 
 def _accepts(signature: inspect.Signature, *arguments: object) -> bool:
-    try:
+    with suppress(TypeError):
         signature.bind(*arguments)
-    except TypeError:
-        return False
-    return True
-
-
-def _is_variadic(signature: inspect.Signature) -> bool:
-    """Return `True` for a function whose first parameter takes any number of arguments."""
-    first = next(iter(signature.parameters.values()), None)
-    return first is not None and first.kind is first.VAR_POSITIONAL
+        return True
+    return False
 
 
 def listener_of(sink: Sink | AsyncSink, method: str) -> Listener | None:
