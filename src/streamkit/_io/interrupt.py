@@ -95,7 +95,7 @@ class Interrupter:
         return self.next_deadline
 
 
-def wait(signals: SimpleQueue[Any], interrupter: Interrupter, until: float = NO_DEADLINE) -> None:
+def wait(signals: SimpleQueue[None], interrupter: Interrupter, until: float = NO_DEADLINE) -> None:
     """Wait for a signal, for a deadline of the interrupter, or until a time of `time.monotonic`."""
     while interrupter.reason is None and (now := time.monotonic()) < until:
         deadline = interrupter.check_deadlines(now, late=now - interrupter.next_deadline > LATE)

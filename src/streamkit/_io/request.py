@@ -9,6 +9,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any
 
+from streamkit._core.state import Reason
 from streamkit._sdk.sources import IsAbandoned, Opener
 
 from .interrupt import Interrupter, wait
@@ -25,7 +26,7 @@ class Request:
     def __init__(self, opener: Callable[[IsAbandoned | None], Opener]) -> None:
         self._open = opener(self._is_abandoned)
         self._lock = threading.RLock()  # reentrant: a signal handler may close the stream that this thread closes
-        self._signals: SimpleQueue[Any] = SimpleQueue()
+        self._signals: SimpleQueue[None] = SimpleQueue()
         self.streams: list[Any] = []
         self.error: BaseException | None = None
         self.done = False
@@ -47,7 +48,7 @@ class Request:
 
     def run_in_thread(self, interrupter: Interrupter) -> None:
         """Do the same in a thread. Returns when it is done, or when the interrupter has a reason to wait no longer."""
-        interrupter.attach(self._signals.put)
+        interrupter.attach(self._end_wait)
         thread = threading.Thread(
             target=contextvars.copy_context().run, args=(self.run,), name="streamkit-request", daemon=True
         )
@@ -70,6 +71,9 @@ class Request:
                 with suppress(Exception):  # closing a broken connection may fail
                     stream.close()
             self.streams.clear()
+
+    def _end_wait(self, _: Reason) -> None:
+        self._signals.put(None)
 
     def _is_abandoned(self) -> bool:
         return self.abandoned and not self.done
