@@ -398,20 +398,3 @@ class StreamState:
             attempts=self.attempts,
             failed_attempts=self._failed_attempts,
         )
-
-
-class RecordingState(StreamState):
-    """The state of a stream with sinks that keep the bytes of its body: see `streamkit.testing.record`."""
-
-    def response_opened(self, response: Response, now: float, reason: Reason | None = None) -> None:
-        """The same, after telling the recorders that a body begins."""
-        for keep in self.sinks.recorders:
-            keep(None)
-        super().response_opened(response, now, reason)
-
-    def receive(self, chunk: object, now: float) -> Any:
-        """The same, after handing the chunk to the recorders."""
-        frame = self.attempt.response.as_frame(chunk)
-        for keep in self.sinks.recorders:
-            keep(frame)
-        return super().receive(chunk, now)

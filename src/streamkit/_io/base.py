@@ -13,7 +13,8 @@ import jiter
 from anthropic.types import Usage
 
 from streamkit._core.dispatch import SinkDispatcher
-from streamkit._core.state import OVER, RecordingState, StreamState
+from streamkit._core.recording import RecordingState
+from streamkit._core.state import OVER, StreamState
 from streamkit._core.timing import retry_delay
 from streamkit._options import Options
 from streamkit._result import MessageT, OutputT, Status, StreamResult
