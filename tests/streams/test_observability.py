@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import pickle
+from typing import Any
 
+import anyio
 import pytest
 
 import streamkit
 from streamkit.testing import Reply, serve
-from tests.support.clients import PARAMS
 from tests.support.harness import Harness
 from tests.support.replies import REPLY
 
@@ -32,14 +33,25 @@ async def test_log_records(harness: Harness, caplog: pytest.LogCaptureFixture) -
     ]
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+class Waiting:
+    """A stand-in for a stream of the SDK that never gives an event."""
+
+    def __aiter__(self) -> Waiting:
+        return self
+
+    async def __anext__(self) -> Any:
+        await anyio.sleep_forever()
+
+    async def aclose(self) -> None:
+        pass
+
+
 async def test_the_end_is_logged_when_the_coroutine_is_closed(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.DEBUG, logger="streamkit"), serve(REPLY) as server:
-        async with server.async_client() as client:
-            stream = streamkit.stream_text(client, **PARAMS)
-            opening = stream.open()
-            opening.send(None)  # to its first wait
-            opening.close()
+    with caplog.at_level(logging.DEBUG, logger="streamkit"):
+        stream = streamkit.stream_text(Waiting())  # type: ignore[call-overload]
+        reading = stream.__anext__()
+        reading.send(None)  # to its wait for an event
+        reading.close()
     ends = [record.getMessage() for record in caplog.records if record.getMessage().startswith("end")]
     assert ends == ["end: interrupted"]
     assert stream.status == "interrupted"
