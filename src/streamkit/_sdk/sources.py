@@ -27,7 +27,7 @@ IsAbandoned: TypeAlias = Callable[[], bool]
 Opener: TypeAlias = Callable[[], Any]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(repr=False, eq=False)  # each method that it makes takes time at import
 class Source:
     """A validated source: how to open it, and which operations it allows.
 
