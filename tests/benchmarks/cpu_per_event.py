@@ -21,85 +21,33 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import anthropic
 
 import streamkit
-from streamkit.testing import Reply, serve
 
 if __package__:
-    from . import limits, other_libraries
+    from . import contenders, limits, other_libraries, stacks
 else:  # run as a script
+    import contenders  # type: ignore[no-redef]
     import limits  # type: ignore[no-redef]
     import other_libraries  # type: ignore[no-redef]
+    import stacks  # type: ignore[no-redef]
 
 Row, Listener, words, reading = limits.Row, limits.Listener, limits.words, limits.reading
 floor, raw, text_stream, collected = limits.floor, limits.raw, limits.text_stream, limits.collected
+Contender, run_server, events_in = contenders.Contender, contenders.run_server, contenders.events_in
+by_events, floor_async, raw_async = contenders.by_events, contenders.floor_async, contenders.raw_async
+text_stream_async, collected_async = contenders.text_stream_async, contenders.collected_async
+reading_async = contenders.reading_async
 DOCS = Path(__file__).parents[2] / "docs"
 PARAMS = limits.PARAMS
 # For CI: at most this many times the floor, and at most this share of `text_stream`.
 GOALS = {("text, burst, sync", "stream_text"): (1.6, 1 / 3), ("text, burst, async", "stream_text"): (1.6, 1 / 3)}
-
-
-REPLIES: dict[str, Callable[[], Reply]] = {
-    "burst": lambda: Reply.text(words(5000), pings=False),
-    "paced": lambda: Reply.text(words(600), pings=False, delay=0.001),
-    "thinking": lambda: Reply.thinking("".join(words(5000)), "So.", pings=False),
-    "tool": lambda: Reply.recorded(b"".join(limits.tool_input(50_000))),
-}
-
-
-def run_server(told: Any, done: Any, names: list[str]) -> None:
-    """The address of each reply."""
-    with ExitStack() as stack:
-        told.put({name: stack.enter_context(serve(REPLIES[name](), repeat=True)).url for name in names})
-        done.wait()
-
-
-Contender = Callable[[Any], Any]
-
-
-def by_events(client: anthropic.Anthropic) -> None:
-    with client.messages.create(stream=True, **PARAMS) as stream:
-        for _ in streamkit.stream_text(event for event in stream):  # type: ignore[call-overload]
-            pass
-
-
-async def floor_async(client: anthropic.AsyncAnthropic) -> None:
-    async with await client.messages.create(stream=True, **PARAMS) as stream:
-        async for _ in stream.response.aiter_bytes():
-            pass
-
-
-async def text_stream_async(client: anthropic.AsyncAnthropic) -> None:
-    async with client.messages.stream(**PARAMS) as stream:
-        async for _ in stream.text_stream:
-            pass
-
-
-async def raw_async(client: anthropic.AsyncAnthropic) -> None:
-    async with await client.messages.create(stream=True, **PARAMS) as stream:
-        async for _ in stream:
-            pass
-
-
-async def collected_async(client: anthropic.AsyncAnthropic) -> None:
-    await streamkit.collect(client, **PARAMS)
-
-
-def reading_async(function: Callable[..., Any], **options: Any) -> Contender:
-    async def run(client: anthropic.AsyncAnthropic) -> None:
-        async with function(client, **options, **PARAMS) as stream:
-            async for _ in stream:
-                pass
-
-    return run
 
 
 @dataclass(frozen=True)
@@ -163,10 +111,6 @@ CASES = {
         "tool", {"floor": floor, "messages.stream()": limits.helper, "collect": collected}
     ),
 }  # fmt: skip
-
-
-def events_in(reply: str) -> int:
-    return len(REPLIES[reply]().frames)
 
 
 def measure_sync(case: Case, url: str, rounds: int) -> list[float]:
@@ -253,7 +197,19 @@ def goals(costs: dict[str, dict[str, float]]) -> Iterable[Row]:
         yield Row("timeouts, async, an event", cost["stream_text, a timeout"] - cost["stream_text"], 5, "µs")
 
 
-def page(costs: dict[str, dict[str, float]], rows: list[Row], others: dict[str, float]) -> str:
+BY_STACK = (
+    "## By HTTP client and event loop",
+    "",
+    "µs per event. `aiohttp` is the SDK's `DefaultAioHttpClient`. All stacks take turns. In a burst, one read of the",
+    "socket brings many events if the server is ahead of the reader, else few. The reads are counted, and only rounds",
+    f"with {stacks.MANY} events a read or more, or only rounds with fewer, are compared.",
+    "",
+)
+
+
+def page(
+    costs: dict[str, dict[str, float]], rows: list[Row], by_stack: dict[str, stacks.Figures], others: dict[str, float]
+) -> str:
     lines = [
         "# Cost of an event",
         "",
@@ -287,6 +243,8 @@ def page(costs: dict[str, dict[str, float]], rows: list[Row], others: dict[str, 
         lines += ["|---|---|---|---|"]
         lines += [f"| {name} | {cost:.1f} | {low:.2f} | {less:.2f} x |" for name, cost, low, less in ratios(by_name)]
         lines += [""]
+    if by_stack:
+        lines += [*BY_STACK, *stacks.tables(by_stack)]
     if others:
         lines += ["## Other libraries", "", "Text, burst; each in an environment of its own (`--other-libraries`).", ""]
         lines += ["| | µs per event |", "|---|---|", *(f"| {name} | {cost:.0f} |" for name, cost in others.items()), ""]
@@ -355,12 +313,17 @@ def main() -> int:
     print()
     for row in rows:
         print(row)
+    by_stack: dict[str, stacks.Figures] = {}
     if not options.only:
+        by_stack = stacks.measure(options.rounds)
+        rows += stacks.goals(by_stack)
         rows += limits.measure()
     others = compare_other_libraries(options.rounds) if options.other_libraries else {}
     if options.write:
-        (DOCS / "benchmarks.md").write_text(page(costs, rows, others), encoding="utf-8")
-        (DOCS / "benchmarks.svg").write_text(picture(costs), encoding="utf-8")
+        (DOCS / "benchmarks.md").write_text(page(costs, rows, by_stack, others), encoding="utf-8")
+        (DOCS / "benchmarks.svg").write_text(
+            picture({**costs, **stacks.bars(by_stack)} if by_stack else costs), encoding="utf-8"
+        )
     return 0
 
 
