@@ -5,7 +5,8 @@
 
 A server in another process writes events over loopback, as fast as it can ("burst") or one a millisecond ("paced").
 Each contender reads the whole reply; they take turns, and the median of the rounds counts. `floor` reads the bytes of
-the body and drops them; `text_stream` is the SDK's own helper. What is no cost of an event over HTTP is in `limits.py`.
+the body and drops them; `text_stream` is the SDK's own helper. What is no cost of an event over HTTP is in `limits.py`
+and `scale.py`, the cost by HTTP client and event loop in `stacks.py`.
 
 With `--check` only the goals of CI are measured, and the exit code is 1 when one is missed. With `--write` the tables
 and a picture go into the docs. With `--other-libraries` those are installed and measured too. `--instructions` counts
@@ -31,11 +32,12 @@ import anthropic
 import streamkit
 
 if __package__:
-    from . import contenders, limits, other_libraries, stacks
+    from . import contenders, limits, other_libraries, scale, stacks
 else:  # run as a script
     import contenders  # type: ignore[no-redef]
     import limits  # type: ignore[no-redef]
     import other_libraries  # type: ignore[no-redef]
+    import scale  # type: ignore[no-redef]
     import stacks  # type: ignore[no-redef]
 
 Row, Listener, words, reading = limits.Row, limits.Listener, limits.words, limits.reading
@@ -318,6 +320,7 @@ def main() -> int:
         by_stack = stacks.measure(options.rounds)
         rows += stacks.goals(by_stack)
         rows += limits.measure()
+        rows += scale.measure()
     others = compare_other_libraries(options.rounds) if options.other_libraries else {}
     if options.write:
         (DOCS / "benchmarks.md").write_text(page(costs, rows, by_stack, others), encoding="utf-8")
