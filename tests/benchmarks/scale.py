@@ -45,7 +45,8 @@ LATEST = 50  # ms, at the 99th percentile
 DISTURBED = 0.05  # share of the time in which the reader waited for a core
 EDGE = 1.0  # seconds at the beginning and at the end that do not count: there, streams are opened and closed
 COUNTS = (500, 1000, 1250, 1500, 2000)
-# For the garbage collector: with the default, a full collection stops 1,000 streams for 0.2 s every 2.5 s.
+# For the garbage collector, whose full collection stops 1,000 streams for 0.2 s: by default it comes every 2.5 s once
+# the reader falls behind.
 THRESHOLD = (100_000, 50, 100)
 
 # The server.
