@@ -1,6 +1,6 @@
 """What a streamed event costs: CPU time of the reader, as ratios measured in one run.
 
-    python tests/benchmarks/cpu_per_event.py [--check] [--write] [--other-libraries] [--instructions]
+    python tests/benchmarks/cpu_per_event.py [--check] [--write] [--other-libraries]
         [--rounds 9] [--only burst]
 
 A server in another process writes events over loopback, as fast as it can ("burst") or one a millisecond ("paced").
@@ -9,8 +9,8 @@ the body and drops them; `text_stream` is the SDK's own helper. What is no cost 
 and `scale.py`, the cost by HTTP client and event loop in `stacks.py`.
 
 With `--check` only the goals of CI are measured, and the exit code is 1 when one is missed. With `--write` the tables
-and a picture go into the docs. With `--other-libraries` those are installed and measured too. `--instructions` counts
-instructions under valgrind instead, which takes minutes, and the same on each run.
+and a picture go into the docs. With `--other-libraries` those are installed and measured too. Instructions
+for an event, the same on each run, are counted by `instructions.py`.
 """
 
 from __future__ import annotations
@@ -301,15 +301,11 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="only what CI asks for")
     parser.add_argument("--write", action="store_true", help="put the tables and the picture into the docs")
     parser.add_argument("--other-libraries", action="store_true", help="install and measure other libraries too")
-    parser.add_argument("--instructions", action="store_true", help="count instructions under valgrind, and end")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--only", default="", help="only the cases whose name holds this")
     options = parser.parse_args()
     if options.check:
         return check(options.rounds)
-    if options.instructions:
-        limits.main(["instructions"])
-        return 0
     costs = measure([name for name in CASES if options.only in name], options.rounds)
     rows = list(goals(costs))
     print()

@@ -2,7 +2,7 @@
 
 Each measurement gives a `Row`: what was measured, the figure, and the goal. `cpu_per_event.py` runs them; by itself:
 
-    python tests/benchmarks/limits.py [part of a name, or "instructions"]
+    python tests/benchmarks/limits.py [part of a name]
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 import multiprocessing
 import operator
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -382,46 +381,8 @@ def measure(part: str = "") -> list[Row]:
     return rows
 
 
-READERS: dict[str, Callable[[anthropic.Anthropic], object]] = {
-    "floor": floor,
-    "stream_text": ours,
-    "text_stream": text_stream,
-    "stream_events": reading(streamkit.stream_events),
-    "SDK's raw events": raw,
-}
-
-
-def instructions() -> Iterable[str]:
-    """Instructions for an event from memory, counted by valgrind: a difference, so that the start does not count."""
-    valgrind = shutil.which("valgrind")
-    if valgrind is None:
-        print("no valgrind here: instructions are not counted")
-        return
-    for name in READERS:
-        counted: list[int] = []
-        for count in (500, 2500):
-            print(f"counting {name}, {count} events ...", file=sys.stderr, flush=True)
-            command = [valgrind, "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable, __file__]
-            done = subprocess.run(  # noqa: S603
-                [*command, "read", name, str(count)], stderr=subprocess.PIPE, text=True, check=True, env=_SAME
-            )
-            counted.append(int(done.stderr.rpartition("Collected : ")[2].split()[0]))
-        yield f"instructions for an event, {name:20} {(counted[1] - counted[0]) / 2000:12,.0f}"
-
-
-_SAME = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
-
-
 def main(argv: list[str]) -> None:
-    if argv[:1] == ["read"]:
-        start, opened, piece, *end = text_events(1)  # one event many times, as making them would count too
-        frames = (start, opened, *[piece] * int(argv[2]), *end)
-        with client_of(lambda: frames) as client:
-            READERS[argv[1]](client)
-    elif argv == ["instructions"]:
-        print(*instructions(), sep="\n")
-    else:
-        measure(*argv[:1])
+    measure(*argv[:1])
 
 
 if __name__ == "__main__":

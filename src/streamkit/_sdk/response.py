@@ -102,6 +102,7 @@ class OpenResponse(NoResponse):
         self.by_bytes: bool = not read_by_events and _has_plain_body(self.http_response)
         self.body: Any = stream
         self.decoder: Decoder
+        self.to_sdk_event: Callable[[JSONObject, object], Any]
         if self.by_bytes:
             self.body = _iter_body(self.http_response, is_async=is_async)
             self.to_sdk_event = event_factory(self.beta)
