@@ -8,6 +8,7 @@ import pytest
 
 from streamkit import StreamError
 from streamkit.testing import Reply, serve
+from tests.support.clients import OLD_SDK
 from tests.support.harness import Harness, ignores_generators_left_behind
 from tests.support.replies import REPLY, TEXT
 from tests.support.sinks import Log
@@ -59,7 +60,10 @@ async def test_a_server_that_is_not_there(harness: Harness) -> None:
     with pytest.raises(anthropic.APIConnectionError) as caught:
         await stream.open()
     assert not isinstance(caught.value, StreamError)
-    assert (stream.status, stream.request_id) == ("disconnected", None)
+    # Before 1.0, the SDK's aiohttp client takes a connection that is refused for a timeout.
+    status = "timed_out" if isinstance(caught.value, anthropic.APITimeoutError) else "disconnected"
+    assert status == "disconnected" or (OLD_SDK and harness.mode == "aiohttp")
+    assert (stream.status, stream.request_id) == (status, None)
 
 
 async def test_open_once_open_does_nothing(harness: Harness) -> None:
