@@ -126,7 +126,8 @@ def test_the_read_timeout_of_the_sdk(mode: str, way: str, clocks: dict[str, Any]
 
         error = run(mode, go)
     assert (error.clock, error.result.status, error.result.text) == ("read", "timed_out", "One ")
-    assert 1.5 <= error.result.timing.total < 1.5 + SLACK
+    # The HTTP library counts from its own last read, which comes before the open where it reads ahead.
+    assert 1.4 <= error.result.timing.total < 1.5 + SLACK
     print("1 case")
 
 
