@@ -1,4 +1,4 @@
-"""What the benchmarks over HTTP read: the replies, their server, and the contenders that read them, sync and async."""
+"""The replies of the benchmarks over HTTP, their server, and the contenders that read them, sync and async."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def waited_for_a_core() -> float:
 
 @dataclass
 class Load:
-    """What so many streams gave."""
+    """The figures of so many streams."""
 
     count: int
     # In turn: when a piece was due, sent and received. Numbers alone: the garbage collector need not visit them.
@@ -282,7 +282,7 @@ async def hold_open(url: str, http_client: Callable[..., Any], count: int, ours:
 
 
 def memory(count: int = 200) -> Iterable[Row]:
-    """What streamkit adds to the memory of the client, for each stream."""
+    """The memory that streamkit adds to that of the client, for each stream."""
     for name, http_client in (
         ("httpx", anthropic.DefaultAsyncHttpxClient),
         ("aiohttp", anthropic.DefaultAioHttpClient),

@@ -1,4 +1,4 @@
-"""What an event costs by HTTP client and event loop. Part of `cpu_per_event.py`; by itself:
+"""The cost of an event by HTTP client and event loop. Part of `cpu_per_event.py`; by itself:
 
     python tests/benchmarks/stacks.py [rounds]
 
@@ -165,7 +165,7 @@ class Figures:
         return statistics.median(counts) if len(counts) >= LEAST_ROUNDS else None
 
     def ratio(self, over: tuple[str, str], under: tuple[str, str], many: bool) -> float | None:
-        """How many times one cost is another one of the same mode."""
+        """One cost divided by another of the same mode."""
         above, below = self.cost(*over, many), self.cost(*under, many)
         return None if above is None or below is None else above / below
 

@@ -1,4 +1,4 @@
-"""What an event costs, in counts that are the same on every machine: calls, memory blocks, and bytes kept."""
+"""The cost of an event, in counts that are the same on every machine: calls, and bytes kept."""
 
 from __future__ import annotations
 

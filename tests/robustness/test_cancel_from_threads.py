@@ -19,6 +19,7 @@ import streamkit
 from streamkit import BufferSink
 from streamkit.testing import Reply, Server, serve
 from tests.support.clients import PARAMS, open_connections_in_use
+from tests.support.harness import backend_of
 
 PIECES = ["One ", "two ", "three"]
 TEXT = "".join(PIECES)
@@ -136,7 +137,7 @@ def loop(request: pytest.FixtureRequest) -> str:
 
 def run_in(loop: str, function: Callable[[], Awaitable[Any]]) -> Any:
     options = {"backend_options": {"use_uvloop": True}} if "uvloop" in loop else {}
-    return anyio.run(function, backend="trio" if loop == "trio" else "asyncio", **options)
+    return anyio.run(function, backend=backend_of(loop), **options)
 
 
 def blocked(thread_id: int, name: str) -> bool:

@@ -19,7 +19,7 @@ import streamkit
 from streamkit import BufferSink, StreamTimeoutError
 from streamkit.testing import Reply, Server, serve
 from tests.support.clients import PARAMS, assert_no_connection_in_use, client_for, open_connections_in_use
-from tests.support.harness import ALL_MODES, awaited, read_all, run, wait_for_abandoned_requests
+from tests.support.harness import awaited, read_all, run, wait_for_abandoned_requests
 
 # The SDK pauses for two seconds after each of these, by its own hand.
 BUSY = Reply.http_error(429, headers={"retry-after": "2"})
@@ -36,11 +36,6 @@ SOURCES: dict[str, Callable[[Any], tuple[Any, dict[str, Any]]]] = {
     "manager": lambda client: (client.messages.stream(**PARAMS), {}),
     "beta manager": lambda client: (client.beta.messages.stream(**PARAMS), {}),
 }
-
-
-@pytest.fixture(params=ALL_MODES)
-def mode(request: pytest.FixtureRequest) -> str:
-    return request.param
 
 
 async def drained(stream: Any) -> BaseException | None:

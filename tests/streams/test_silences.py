@@ -29,7 +29,7 @@ from tests.support.events import (
     text_delta,
     tool_use_start,
 )
-from tests.support.harness import ALL_MODES, awaited, run
+from tests.support.harness import awaited, run
 
 pytestmark = pytest.mark.filterwarnings(
     # The HTTP library leaves generators behind when a body is not read to its end, and trio says so.
@@ -42,11 +42,6 @@ HIDDEN = block_start(0, "thinking", thinking="", signature="")
 SEARCH = tool_use_start(0, "web_search", kind="server_tool_use")
 FOUND = block_start(1, "web_search_tool_result", tool_use_id="toolu_0", content=[])
 END = (message_delta(), MESSAGE_STOP)
-
-
-@pytest.fixture(params=ALL_MODES)
-def mode(request: pytest.FixtureRequest) -> str:
-    return request.param
 
 
 # Blocks that need not send anything for a while.

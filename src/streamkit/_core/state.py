@@ -33,7 +33,7 @@ _CONTENT = frozenset({"content_block_delta", "content_block_start", "content_blo
 
 
 class Phase(Enum):
-    """What a stream is doing, and so what its driver does next."""
+    """The phase of a stream, which tells its driver what to do next."""
 
     NEW = auto()  # nothing was sent. Next: open an attempt
     OPENING = auto()  # a request is on its way; its errors are the SDK's

@@ -175,7 +175,7 @@ class _CoalescedSink(_Pending, Sink):
                 raise
 
     def _flush_if_due(self) -> None:
-        """Pass on what is due, in the background."""
+        """Pass on the calls that are due, in the background."""
         with self._changed:
             if self._seconds_left() <= 0:
                 try:
@@ -254,7 +254,7 @@ class _AsyncCoalescedSink(_Pending, AsyncSink):
                 raise
 
     async def _flush_if_due(self) -> None:
-        """Pass on what is due, in the background."""
+        """Pass on the calls that are due, in the background."""
         async with self._in_turn():
             if self._seconds_left() <= 0:  # pragma: no branch - else another call came first
                 try:
