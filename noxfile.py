@@ -57,7 +57,7 @@ def readme(session: nox.Session) -> None:
     env = {"UV_PROJECT_ENVIRONMENT": None, "PATH": os.pathsep.join(path), "ANTHROPIC_API_KEY": None}
     session.run("bash", "-c", commands[0], env=env)
     for example in sorted(README.parent.glob("examples/[!_]*.py")):
-        session.run("uv", "run", "--quiet", str(example), env=env)
+        session.run("bash", "-c", 'uv run --quiet "$0" < /dev/null', str(example), env=env)  # chat.py reads lines
     session.run("bash", "-c", f'{commands[1]} "$@"', "pytest", *session.posargs, env=env)
 
 

@@ -5,7 +5,7 @@
 # [tool.uv.sources]
 # anthropic-streamkit = { path = "..", editable = true }
 # ///
-"""Text into a `rich` console: as it is, without markup, highlighting or wrapping of its own.
+"""Text in a `rich` console as it is, between other output of the console. For Markdown, see markdown.py.
 
 `uv run examples/rich_console.py` installs `rich` for this script alone.
 """
@@ -13,7 +13,8 @@
 from _connect import connect
 from rich.console import Console
 
-from streamkit import stream_text
+from streamkit import collect
+from streamkit.rich import RichSink
 
 # Brackets would be read as markup, and numbers coloured, if the console were left to its habits.
 CANNED = "Take [bold] steps: 3 at most. A list in Python is [1, 2, 3]."
@@ -22,18 +23,14 @@ CANNED = "Take [bold] steps: 3 at most. A list in Python is [1, 2, 3]."
 def main() -> None:
     console = Console()
     with connect(CANNED) as client:
-        stream = stream_text(
+        result = collect(
             client,
+            sinks=RichSink(console),
             model="claude-sonnet-5-5",
             max_tokens=300,
             messages=[{"role": "user", "content": "How do I climb a ladder in Python?"}],
         )
-        with stream:
-            for text in stream:
-                # soft_wrap leaves line ends to the terminal, which sees the pieces as one line.
-                console.print(text, end="", markup=False, highlight=False, soft_wrap=True)
-    console.print()
-    console.rule(f"{stream.status}, {stream.usage.output_tokens} output tokens")
+    console.rule(f"{result.status}, {result.usage.output_tokens} output tokens")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ import pytest
 from streamkit import StreamTimeoutError
 from streamkit._core.dispatch import SinkDispatcher
 from streamkit._core.message import MessageBuilder
-from streamkit._core.state import Phase, StreamState
+from streamkit._core.phase import Phase
+from streamkit._core.state import StreamState
 from streamkit._options import Options
 from streamkit._sdk.response import NoResponse
 from tests.support.events import (
@@ -34,7 +35,8 @@ def state_of(*, max_retries: int = 0, **options: Any) -> StreamState:
 
 def streaming(at: float = 0.0, **options: Any) -> StreamState:
     state = state_of(**options)
-    state.attempt_started(at)
+    state.attempt_scheduled(at)
+    state.attempt_started()
     state.response_opened(NoResponse(), at)
     return state
 
@@ -50,27 +52,35 @@ def receive(*events: Any) -> Input:
     return lambda state: state.receive(sse(*events), 1.0)
 
 
+def attempt(state: StreamState) -> None:
+    state.attempt_scheduled(0.0)
+    if state.phase is Phase.WAITING:
+        state.wait_ended()
+    state.attempt_started()
+
+
 def timeout(state: StreamState) -> None:
     state.deadline_passed("total")
 
 
-ATTEMPT: Input = lambda state: state.attempt_started(0.0)  # noqa: E731
+SCHEDULED: Input = lambda state: state.attempt_scheduled(0.0)  # noqa: E731
 RESPONSE: Input = lambda state: state.response_opened(NoResponse(), 0.5)  # noqa: E731
 BROKEN: Input = lambda state: state.read_failed(ConnectionResetError(), 1.0)  # noqa: E731
 ENDED: Input = lambda state: state.body_ended()  # noqa: E731
 JUDGED: Input = lambda state: state.judge()  # noqa: E731
 FINISHED: Input = lambda state: state.finish("complete", None, 2.0)  # noqa: E731
 IDLE: Input = lambda state: state.deadline_passed("idle")  # noqa: E731
-OPEN = (ATTEMPT, RESPONSE)
+OPEN = (attempt, RESPONSE)
 CONTENT = receive(message_start(), block_start(), text_delta("Hi"))
 TABLE: dict[str, tuple[tuple[Input, ...], str]] = {
     "nothing": ((), "NEW"),
-    "an attempt": ((ATTEMPT,), "OPENING"),
-    "no response in time": ((ATTEMPT, timeout), "FAILED"),
-    "no response for the idle time": ((ATTEMPT, IDLE), "RETRYING"),
-    "no response for the idle time, twice": ((ATTEMPT, IDLE, ATTEMPT, IDLE), "FAILED"),
+    "the first attempt is scheduled": ((SCHEDULED,), "READY"),
+    "an attempt": ((attempt,), "OPENING"),
+    "no response in time": ((attempt, timeout), "FAILED"),
+    "no response for the idle time": ((attempt, IDLE), "RETRYING"),
+    "no response for the idle time, twice": ((attempt, IDLE, attempt, IDLE), "FAILED"),
     "a response": (OPEN, "STREAMING"),
-    "a response too late": ((ATTEMPT, lambda state: state.response_opened(NoResponse(), 0.5, "total")), "FAILED"),
+    "a response too late": ((attempt, lambda state: state.response_opened(NoResponse(), 0.5, "total")), "FAILED"),
     "content": ((*OPEN, CONTENT), "STREAMING"),
     "the end of the message": ((*OPEN, CONTENT, receive(block_stop(), message_delta(), MESSAGE_STOP)), "MESSAGE_ENDED"),
     "a stray after the end": (
@@ -85,7 +95,9 @@ TABLE: dict[str, tuple[tuple[Input, ...], str]] = {
     "a break before content": ((*OPEN, receive(message_start()), BROKEN), "RETRYING"),
     "a second break before content": ((*OPEN, BROKEN, *OPEN, receive(message_start()), BROKEN), "FAILED"),
     "a break after a retry that gave content": ((*OPEN, BROKEN, *OPEN, CONTENT, BROKEN), "FAILED"),
-    "another attempt": ((*OPEN, BROKEN, ATTEMPT), "OPENING"),
+    "another attempt is scheduled": ((*OPEN, BROKEN, SCHEDULED), "WAITING"),
+    "another attempt is due": ((*OPEN, BROKEN, SCHEDULED, lambda state: state.wait_ended()), "READY"),
+    "another attempt": ((*OPEN, BROKEN, attempt), "OPENING"),
     "another response": ((*OPEN, BROKEN, *OPEN), "STREAMING"),
     "an error event": ((*OPEN, receive(message_start(), ERROR)), "RETRYING"),
     "an error event that a retry does not help": ((*OPEN, receive(message_start(), REFUSAL)), "FAILED"),
@@ -95,7 +107,10 @@ TABLE: dict[str, tuple[tuple[Input, ...], str]] = {
     "silence": ((*OPEN, IDLE), "RETRYING"),
     "silence after content": ((*OPEN, CONTENT, IDLE), "FAILED"),
     "too long": ((*OPEN, timeout), "FAILED"),
-    "an end while a retry is waited for": ((*OPEN, BROKEN, timeout), "FAILED"),
+    "an end while a retry is waited for": (
+        (*OPEN, BROKEN, SCHEDULED, lambda state: state.wait_ended("total")),
+        "FAILED",
+    ),
     "the result": ((*OPEN, CONTENT, ENDED, JUDGED, FINISHED), "OVER"),
     "the result of a stream that was never opened": ((FINISHED,), "OVER"),
 }
@@ -176,7 +191,8 @@ def test_a_block_that_ends_while_a_result_is_made(raw: str) -> None:
 def test_headers_that_come_after_the_total_time(late: float) -> None:
     """Also where the clock has not woken anybody yet."""
     state = state_of(max_retries=2, total_timeout=3.0)
-    state.attempt_started(10.0)
+    state.attempt_scheduled(10.0)
+    state.attempt_started()
     state.response_opened(NoResponse(), 13.0 + late)
     assert isinstance(state.failure, StreamTimeoutError)
     assert (state.phase, state.failure.clock) == (Phase.FAILED, "total")

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
 import runpy
-import signal
-import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,16 +14,14 @@ import pytest
 from genai_prices import Usage, calc_price
 
 import streamkit
-from streamkit.testing import Reply, Server, serve
+from streamkit.testing import Reply, serve
+from tests.support.examples import EXAMPLES, KEY_NOTE, NOTE, POSIX_ONLY, interrupt, read_until, run, started, with_key
 from tests.support.pages import ROOT, blocks
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 QUICKSTART = EXAMPLES / "quickstart.py"
 INTERRUPTIBLE = EXAMPLES / "interruptible.py"
 COST = EXAMPLES / "cost.py"
 HELPER = "_connect"  # the module beside the examples that gives them their client
-NOTE = "ANTHROPIC_API_KEY is not set: a server on this machine answers instead, word by word.\n"
-KEY_NOTE = "ANTHROPIC_API_KEY is set: waiting for the first words of the API ...\n"
 # What `uv run` reads in an example (PEP 723): the packages that it needs, with the streamkit of this clone.
 METADATA = """\
 # /// script
@@ -40,17 +32,6 @@ METADATA = """\
 # anthropic-streamkit = {{ path = "..", editable = true }}
 # ///
 """
-PATIENCE = 60  # seconds after which a process counts as stuck
-POSIX_ONLY = pytest.mark.skipif(
-    sys.platform == "win32", reason="on Windows no process can send Ctrl-C to another as a signal"
-)
-# Runs a command with the default action of SIGINT. A background job inherits that it is ignored, and Python keeps that.
-WITH_SIGINT = """
-import os, signal, sys
-signal.signal(signal.SIGINT, signal.SIG_DFL)
-os.execv(sys.argv[1], sys.argv[1:])
-"""
-
 PRINTED = {
     "chat_history": """\
 user: Name a sea.
@@ -106,38 +87,7 @@ High water is at 6.5 m in Brest and at 7.2 m in Calais.
     + "\n",
 }
 
-TESTED_APART = {"quickstart", "interruptible", "cost"}
-
-
-def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    env = {name: value for name, value in os.environ.items() if not name.startswith("ANTHROPIC_")}
-    env |= {"PYTHONIOENCODING": "utf-8", "COLUMNS": "80", "TERM": "dumb", "NO_PROXY": "127.0.0.1", **(extra or {})}
-    env.pop("PYTHONUNBUFFERED", None)  # it would hide that an example does not flush
-    source = Path(streamkit.__file__).parents[1]
-    if source.name == "src":  # not installed
-        env["PYTHONPATH"] = str(source)
-    return env
-
-
-def command(*args: object) -> list[str]:
-    # Something left unclosed would be told on stderr, and found there.
-    return [sys.executable, "-W", "default::ResourceWarning", *map(str, args)]
-
-
-def run(*args: object, cwd: Path | None = None, **extra: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # noqa: S603 - our own files
-        command(*args),
-        cwd=cwd,
-        env=environment(extra),
-        capture_output=True,
-        encoding="utf-8",
-        timeout=PATIENCE,
-        check=False,
-    )
-
-
-def with_key(server: Server) -> dict[str, str]:
-    return {"ANTHROPIC_API_KEY": "test-key", "ANTHROPIC_BASE_URL": server.url}
+TESTED_APART = {"quickstart", "interruptible", "cost", "markdown", "chat"}
 
 
 def test_every_example_is_tested() -> None:
@@ -163,10 +113,18 @@ def test_only_the_helper_reads_the_key() -> None:
 @pytest.mark.parametrize("name", sorted({*PRINTED, *TESTED_APART}))
 def test_an_example_names_what_it_needs(name: str) -> None:
     source = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
-    imported = set(re.findall(r"^\s*(?:import|from) ([a-z]\w*)", source, re.MULTILINE)) - sys.stdlib_module_names
-    needed = {"genai_prices": "genai-prices", "anthropic": "anthropic-streamkit", "streamkit": "anthropic-streamkit"}
-    packages = sorted({needed.get(module, module) for module in imported})
-    assert source.startswith(METADATA.format(", ".join(f'"{package}"' for package in packages)))
+    needed = ", ".join(f'"{package}"' for package in sorted(packages_of(source)))
+    assert source.startswith(METADATA.format(needed))
+
+
+def packages_of(source: str) -> set[str]:
+    """The packages that an example imports, itself or through an example beside it."""
+    names = {"genai_prices": "genai-prices", "anthropic": "anthropic-streamkit", "streamkit": "anthropic-streamkit"}
+    found = {"rich"} if "from streamkit.rich" in source else set[str]()
+    for module in set(re.findall(r"^\s*(?:import|from) ([a-z]\w*)", source, re.MULTILINE)) - sys.stdlib_module_names:
+        beside = EXAMPLES / f"{module}.py"
+        found |= packages_of(beside.read_text(encoding="utf-8")) if beside.exists() else {names.get(module, module)}
+    return found
 
 
 def test_the_quickstart_stays_short() -> None:
@@ -204,6 +162,22 @@ def test_a_broken_stream_of_the_async_example_does_not_take_the_others_with_it()
     assert done.stdout.count(": Of the sea. (complete)\n") == 7
     assert done.stdout.count(": Of  (disconnected)\n") == 1
     assert done.stdout.endswith("8 streams, 22 output tokens, 1 of them not final\n")
+
+
+def test_the_markdown_example_prints_the_source_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = run(EXAMPLES / "markdown.py")
+    monkeypatch.syspath_prepend(EXAMPLES)
+    text = runpy.run_path(str(EXAMPLES / "markdown.py"))["CANNED"]
+    assert (done.returncode, done.stderr) == (0, NOTE)
+    assert re.fullmatch(rf"{re.escape(text)}\ncomplete, \d+ output tokens\n", done.stdout)
+
+
+def test_the_markdown_example_says_what_went_wrong() -> None:
+    with serve(Reply.text("Low *water*.").cut(after_text="Low")) as server:
+        done = run(EXAMPLES / "markdown.py", **with_key(server))
+    assert (done.returncode, done.stdout) == (1, "Low \n\ndisconnected, 1 output tokens\n")
+    assert done.stderr.startswith(KEY_NOTE)
+    assert "ended before message_stop" in done.stderr
 
 
 @pytest.mark.slow
@@ -432,39 +406,6 @@ class TestInterruptible:
         assert done.stdout.splitlines()[-1] == f"status: {status}"
         assert "at least " in done.stdout
         assert re.fullmatch(rf"{re.escape(KEY_NOTE)}\n{error}: .*\n", done.stderr)
-
-
-@contextmanager
-def started(example: Path, extra: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    prefix = [] if sys.platform == "win32" else [sys.executable, "-c", WITH_SIGINT]
-    process = subprocess.Popen(  # noqa: S603 - our own file
-        [*prefix, *command(example)], env=environment(extra), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    stuck = threading.Timer(PATIENCE, process.kill)  # ends the output, and so a `read_until` that waits for more
-    stuck.start()
-    with process:
-        try:
-            yield process
-        finally:
-            stuck.cancel()
-            process.kill()
-
-
-def read_until(process: subprocess.Popen[bytes], marker: str) -> str:
-    """The output up to and including the first chunk in which `marker` is complete."""
-    assert process.stdout is not None
-    seen = b""
-    while marker.encode() not in seen:
-        chunk = os.read(process.stdout.fileno(), 65536)
-        assert chunk, f"ended before {marker!r}: {seen!r}"
-        seen += chunk
-    return seen.decode()
-
-
-def interrupt(process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=PATIENCE)
-    return process.returncode, out.decode(), err.decode()
 
 
 @POSIX_ONLY

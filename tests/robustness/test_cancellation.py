@@ -16,7 +16,7 @@ import anyio.lowlevel
 import pytest
 
 import streamkit
-from streamkit import AsyncSink, StreamResult
+from streamkit import AsyncSink, StreamError, StreamResult
 from streamkit.testing import Reply, Server, serve
 from tests.support.clients import PARAMS, async_client_for, open_connections_in_use
 from tests.support.harness import backend_of
@@ -57,6 +57,9 @@ class AsyncResultLog(AsyncSink):
     def __init__(self) -> None:
         self.text = ""
         self.results: list[StreamResult] = []
+
+    async def attempt(self, number: int, delay: float, error: StreamError | None) -> None:
+        await anyio.lowlevel.checkpoint()
 
     async def write(self, text: str) -> None:
         await anyio.lowlevel.checkpoint()

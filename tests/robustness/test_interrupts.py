@@ -19,7 +19,7 @@ import anthropic
 import pytest
 
 import streamkit
-from streamkit import Sink, StreamResult
+from streamkit import Sink, StreamError, StreamResult
 from streamkit.testing import Reply, serve
 from tests.support.clients import PARAMS, open_connections_in_use, sdk_client
 from tests.support.harness import wait_for_abandoned_requests
@@ -59,6 +59,9 @@ class Log(Sink):
         self._called()
 
     def event(self, event: Any) -> None:
+        self._called()
+
+    def attempt(self, number: int, delay: float, error: StreamError | None) -> None:
         self._called()
 
     def finish(self, result: StreamResult) -> None:

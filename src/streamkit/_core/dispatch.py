@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
-from streamkit._sinks.base import AsyncSink, Sink, SinkOrFactory
+from streamkit._sinks.base import METHODS, AsyncSink, Sink, SinkOrFactory
 from streamkit._sinks.resolve import Listener, innermost, is_awaited, listener_of, make_sink, wrapped_sinks
 
 
@@ -31,9 +31,9 @@ class SinkDispatcher:
             )
         self._listeners = tuple(
             [listener for sink in self._sinks if (listener := listener_of(sink, method)) is not None]
-            for method in ("write", "thinking", "tool_input", "event")
+            for method in METHODS
         )
-        self.text, self.thinking, self.tool_input, self.event = self._listeners
+        self.text, self.thinking, self.tool_input, self.event, self.attempt = self._listeners
         # `streamkit.testing.record` keeps the body's bytes.
         recorders = [getattr(sink, "_streamkit_body", None) for sink in self._sinks]
         self.recorders: list[Callable[[bytes | None], None]] = [keep for keep in recorders if keep is not None]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from .attempt import Response
-from .state import Reason, StreamState
+from .state import StreamState
+from .timing import Reason
 
 
 class RecordingState(StreamState):

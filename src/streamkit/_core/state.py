@@ -1,6 +1,6 @@
 """One stream without I/O: its phase, what the consumer and the sinks get, retries, and how it ends.
 
-A driver opens, reads, waits and closes. It reports what happened (`attempt_started`, `response_opened`, `receive`,
+A driver opens, reads, waits and closes. It reports what happened (`attempt_scheduled`, `response_opened`, `receive`,
 `body_ended`, `read_failed`, `deadline_passed`, ...), and the `phase` says what to do next. Times are handed in, in
 seconds on a monotonic clock.
 """
@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
-from enum import Enum, auto
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 from streamkit._options import Options
 from streamkit._output import parse_output
@@ -23,30 +22,11 @@ from streamkit.errors import StreamError, StreamTimeoutError, is_interruption, s
 from .attempt import Attempt, Response
 from .dispatch import SinkDispatcher
 from .message import text_delta_event
+from .phase import BODY_ENDED, COMPLETE, FAILED, MESSAGE_ENDED, NEW, OPENING, OVER, READY, RETRYING, STREAMING, WAITING
 from .sse import JSONObject, ProtocolViolation
-from .timing import NO_DEADLINE, Stopwatch
-
-Reason: TypeAlias = Literal["cancel", "idle", "total"]
-"""Why a wait was ended from outside: `cancel()`, or one of the two timeouts."""
+from .timing import NO_DEADLINE, Reason, Stopwatch
 
 _CONTENT = frozenset({"content_block_delta", "content_block_start", "content_block_stop"})
-
-
-class Phase(Enum):
-    """The phase of a stream, which tells its driver what to do next."""
-
-    NEW = auto()  # nothing was sent. Next: open an attempt
-    OPENING = auto()  # a request is on its way; its errors are the SDK's
-    STREAMING = auto()  # the response is open. Next: read
-    BODY_ENDED = auto()  # the body ended cleanly. Next: `judge`, once all frames are processed
-    MESSAGE_ENDED = auto()  # `message_stop` arrived. Next: read the rest of the body, and conclude
-    COMPLETE = auto()  # the body held a complete message. Next: conclude
-    RETRYING = auto()  # the attempt failed before its first content. Next: wait, and open another attempt
-    FAILED = auto()  # the stream failed. Next: raise `failure`
-    OVER = auto()  # the result is final
-
-
-NEW, OPENING, STREAMING, BODY_ENDED, MESSAGE_ENDED, COMPLETE, RETRYING, FAILED, OVER = Phase
 
 
 class StreamState:
@@ -88,15 +68,33 @@ class StreamState:
 
     # What the driver reports.
 
-    def attempt_started(self, now: float) -> None:
-        """Take note that a request is about to be sent, the first one or a retry."""
-        if self.failure is not None:
-            self.failure.result = self.build_result(self.status_for(self.failure), self.failure, now)
-            self._failed_attempts += (self.failure,)
-        if self.stopwatch.started_at is None:
+    def attempt_scheduled(self, now: float, delay: float = 0.0) -> None:
+        """Take note that the next request is to be sent in `delay` seconds, and tell the sinks.
+
+        The first one is due at once. A retry is to be waited for, until `stopwatch.attempt_due_at`.
+        """
+        failure = self.failure
+        if failure is None:
             self.stopwatch.started_at = now
+            self.sinks.acquire()
+            self.phase = READY
+        else:
+            failure.result = self.build_result(self.status_for(failure), failure, now)
+            self.phase = WAITING
+        self.stopwatch.attempt_due_at = now + delay
+        self._call_sinks(self.sinks.attempt, self.attempts + 1, delay, failure)
+
+    def wait_ended(self, reason: Reason | None = None) -> None:
+        """Take note that a retry is due, or that the wait for it was ended for a `reason`."""
+        self.phase = READY
+        if reason is not None:
+            self.interrupted(reason)
+
+    def attempt_started(self) -> None:
+        """Take note that a request is sent now."""
+        if self.failure is not None:
+            self._failed_attempts += (self.failure,)
         self.stopwatch.idle_since = None
-        self.sinks.acquire()
         self.attempts += 1
         # The former response stays until the next one is there: it has the latest request id.
         self.attempt = self._new_attempt(self.attempt.response)

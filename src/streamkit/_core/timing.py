@@ -1,10 +1,17 @@
-"""When the parts of a reply arrive, and how long to wait before a retry. Times are handed in: seconds, monotonic."""
+"""When the parts of a reply arrive, how long to wait before a retry, and what may end a wait.
+
+Times are handed in: seconds, monotonic.
+"""
 
 from __future__ import annotations
 
 import random
+from typing import Literal, TypeAlias
 
 from streamkit._result import Timing
+
+Reason: TypeAlias = Literal["cancel", "idle", "total"]
+"""Why a wait was ended from outside: `cancel()`, or one of the two timeouts."""
 
 NO_DEADLINE = float("inf")
 # Seconds before a retry: doubled each time, as the SDK does between its own retries.
@@ -16,6 +23,7 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.started_at: float | None = None
+        self.attempt_due_at = 0.0  # when the next request is to be sent
         self.response_at: float | None = None
         self.first_content_at: float | None = None
         self.last_chunk_at = 0.0

@@ -17,7 +17,7 @@ import anthropic
 import anyio
 from typing_extensions import Self
 
-from streamkit._core.state import BODY_ENDED, FAILED, MESSAGE_ENDED, NEW, OVER, RETRYING, STREAMING
+from streamkit._core.phase import BODY_ENDED, FAILED, MESSAGE_ENDED, NEW, OVER, READY, RETRYING, STREAMING, WAITING
 from streamkit._core.timing import NO_DEADLINE
 from streamkit._options import Options
 from streamkit._result import EventT, ItemT, MessageT, OutputT, Status, StreamResult
@@ -55,7 +55,7 @@ class AsyncStreamBase(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
                 self._check_readable()
             elif state.phase is NEW:
                 while (state.cancelled or state.phase is not STREAMING) and await self._advance():
-                    pass
+                    await self._call_sinks()
         except BaseException as error:
             await self._fail_with(error)
             raise
@@ -180,9 +180,15 @@ class AsyncStreamBase(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
             await self._close_early(None)
         elif phase is NEW:
             self._prepare_waits()
+            self._schedule_first_attempt()
+        elif phase is READY:
             await self._open_attempt()
         elif phase is RETRYING:
-            await self._retry()
+            self._interrupter.detach()
+            await self._release()
+            self._schedule_retry()
+        elif phase is WAITING:
+            await self._wait_for_retry()
         elif phase is FAILED and state.failure is not None:
             raise state.failure
         elif phase is BODY_ENDED:
@@ -234,17 +240,14 @@ class AsyncStreamBase(BaseStream[MessageT, OutputT], AsyncGenerator[ItemT, None]
     async def _open_source(self) -> None:
         self._open_streams.append(await self._source.opener(None)())
 
-    async def _retry(self) -> None:
-        interrupter, delay = self._interrupter, self._begin_retry()
-        await self._release()
+    async def _wait_for_retry(self) -> None:
+        interrupter = self._interrupter
         interrupter.reset_idle()
         interrupter.attach(self._wait.end)
         self._wait.watch()
-        await self._wait.run(partial(anyio.sleep, delay))
-        if interrupter.reason is not None:
-            self._state.interrupted(interrupter.reason)
-        else:
-            await self._open_attempt()
+        seconds = max(self._state.stopwatch.attempt_due_at - monotonic(), 0)  # trio refuses less
+        await self._wait.run(partial(anyio.sleep, seconds))
+        self._state.wait_ended(interrupter.reason)
 
     async def _drain_tail(self) -> None:
         """Read what follows the message, at most one chunk, so that the connection can be used again."""

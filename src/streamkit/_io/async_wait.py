@@ -11,8 +11,7 @@ from typing import Any
 
 import anyio
 
-from streamkit._core.state import Reason
-from streamkit._core.timing import NO_DEADLINE
+from streamkit._core.timing import NO_DEADLINE, Reason
 
 from .interrupt import LATE, Interrupter, close_span
 

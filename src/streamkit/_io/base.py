@@ -13,8 +13,9 @@ import jiter
 from anthropic.types import Usage
 
 from streamkit._core.dispatch import SinkDispatcher
+from streamkit._core.phase import OVER
 from streamkit._core.recording import RecordingState
-from streamkit._core.state import OVER, StreamState
+from streamkit._core.state import StreamState
 from streamkit._core.timing import retry_delay
 from streamkit._options import Options
 from streamkit._result import MessageT, OutputT, Status, StreamResult
@@ -133,20 +134,21 @@ class BaseStream(Generic[MessageT, OutputT]):
             _logger.debug("end: %s", result.status)
         return result
 
-    def _begin_attempt(self) -> None:
-        state = self._state
-        state.attempt_started(time.monotonic())
-        _logger.debug("open: attempt %d", state.attempts)
-        self._interrupter.total_deadline = state.total_deadline
-        open_streams.add(self)
+    def _schedule_first_attempt(self) -> None:
+        open_streams.add(self)  # first: from now on there are sinks to finish
+        self._state.attempt_scheduled(time.monotonic())
 
-    def _begin_retry(self) -> float:
-        """Let go of the failed attempt, and return how many seconds to wait before the next one."""
+    def _schedule_retry(self) -> None:
         state = self._state
         delay = retry_delay(state.attempts, state.attempt.response.header("retry-after"))
         _logger.info("retry after attempt %d: %s, in %.2f s", state.attempts, type(state.failure).__name__, delay)
-        self._interrupter.detach()
-        return delay
+        state.attempt_scheduled(time.monotonic(), delay)
+
+    def _begin_attempt(self) -> None:
+        state = self._state
+        state.attempt_started()
+        _logger.debug("open: attempt %d", state.attempts)
+        self._interrupter.total_deadline = state.total_deadline
 
     def _warn(self, words: str, *, stacklevel: int = 2) -> None:
         warnings.warn(f"{self!r} {words}", ResourceWarning, stacklevel=stacklevel + 1, source=self)

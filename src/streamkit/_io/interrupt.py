@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from streamkit._core.state import Reason
-from streamkit._core.timing import NO_DEADLINE
+from streamkit._core.timing import NO_DEADLINE, Reason
 from streamkit._sdk.response import observer_of
 
 LATE = 0.1  # seconds; a deadline noticed later than this was missed because the process or the loop stood still

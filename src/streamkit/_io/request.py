@@ -9,7 +9,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any
 
-from streamkit._core.state import Reason
+from streamkit._core.timing import Reason
 from streamkit._sdk.sources import IsAbandoned, Opener
 
 from .interrupt import Interrupter, wait

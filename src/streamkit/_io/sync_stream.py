@@ -14,7 +14,7 @@ from typing import Any, Generic
 
 from typing_extensions import Self
 
-from streamkit._core.state import BODY_ENDED, FAILED, MESSAGE_ENDED, NEW, OVER, RETRYING, STREAMING
+from streamkit._core.phase import BODY_ENDED, FAILED, MESSAGE_ENDED, NEW, OVER, READY, RETRYING, STREAMING, WAITING
 from streamkit._core.timing import NO_DEADLINE
 from streamkit._options import Options
 from streamkit._result import EventT, ItemT, MessageT, OutputT, Status, StreamResult
@@ -195,9 +195,15 @@ class SyncStreamBase(
         elif state.cancelled:
             self._close_early(None)
         elif phase is NEW:
+            self._schedule_first_attempt()
+        elif phase is READY:
             self._open_attempt()
         elif phase is RETRYING:
-            self._retry()
+            self._interrupter.detach()
+            self._release()
+            self._schedule_retry()
+        elif phase is WAITING:
+            self._wait_for_retry()
         elif phase is FAILED and state.failure is not None:
             raise state.failure
         elif phase is BODY_ENDED:
@@ -242,17 +248,13 @@ class SyncStreamBase(
             watch(interrupter)
         state.response_opened(response, monotonic(), interrupter.reason)
 
-    def _retry(self) -> None:
-        interrupter, delay = self._interrupter, self._begin_retry()
-        self._release()
+    def _wait_for_retry(self) -> None:
+        interrupter = self._interrupter
         interrupter.reset_idle()
         signals: SimpleQueue[Any] = SimpleQueue()
         interrupter.attach(signals.put)
-        wait(signals, interrupter, until=monotonic() + delay)
-        if interrupter.reason is not None:
-            self._state.interrupted(interrupter.reason)
-        else:
-            self._open_attempt()
+        wait(signals, interrupter, until=self._state.stopwatch.attempt_due_at)
+        self._state.wait_ended(interrupter.reason)
 
     def _drain_tail(self) -> None:
         """Read what follows the message, at most one chunk, so that the connection can be used again."""

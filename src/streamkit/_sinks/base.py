@@ -6,6 +6,10 @@ from collections.abc import Callable
 from typing import Any, ClassVar, TypeAlias
 
 from streamkit._result import StreamResult
+from streamkit.errors import StreamError
+
+METHODS = ("write", "thinking", "tool_input", "event", "attempt")
+"""The methods of a sink but for `finish`, which each sink gets, whether it overrides `finish` or not."""
 
 
 class Sink:
@@ -33,6 +37,13 @@ class Sink:
     def event(self, event: Any) -> None:
         """Take an event: the object that the SDK's own raw iterator yields."""
 
+    def attempt(self, number: int, delay: float, error: StreamError | None) -> None:
+        """Take note that request `number`, counted from 1, is sent in `delay` seconds.
+
+        The first one is sent at once, so `delay` is 0.0 and `error` is `None`. Each further one is a retry: `error` is
+        the failure that caused it, and `error.result` is what had arrived. The SDK's own retries are not reported.
+        """
+
     def finish(self, result: StreamResult[Any, Any]) -> None:
         """Take the result. Called exactly once, however the stream ended."""
 
@@ -56,6 +67,13 @@ class AsyncSink:
 
     async def event(self, event: Any) -> None:
         """Take an event: the object that the SDK's own raw iterator yields."""
+
+    async def attempt(self, number: int, delay: float, error: StreamError | None) -> None:
+        """Take note that request `number`, counted from 1, is sent in `delay` seconds.
+
+        The first one is sent at once, so `delay` is 0.0 and `error` is `None`. Each further one is a retry: `error` is
+        the failure that caused it, and `error.result` is what had arrived. The SDK's own retries are not reported.
+        """
 
     async def finish(self, result: StreamResult[Any, Any]) -> None:
         """Take the result. Called exactly once, however the stream ended."""

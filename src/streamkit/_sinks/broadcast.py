@@ -54,6 +54,10 @@ class Broadcast(AsyncSink):
         """Return a new reader, at any time: before the stream begins, while it runs, or after its end."""
         return BroadcastReader(self)
 
+    async def attempt(self, number: int, delay: float, error: StreamError | None) -> None:  # noqa: ARG002
+        """Refuse a second stream, before its request is sent."""
+        self._check_unused()
+
     async def write(self, text: str) -> None:
         """Pass `text` on, and wait for slow readers, or drop them."""
         self._check_unused()

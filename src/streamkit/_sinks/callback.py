@@ -6,15 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 from streamkit._result import StreamResult
+from streamkit.errors import StreamError
 
 from .base import Sink
 
 
 class CallbackSink(Sink):
-    """A sink that calls functions: for each piece of text, thinking or tool input, for each event, and with the result.
+    """A sink that calls functions: for each piece of text, thinking or tool input, for each event, request and result.
 
-    Each function is optional. The thread or task that reads the stream calls them; one `CallbackSink` may serve many
-    streams at once.
+    Each function is optional, and takes the arguments of the method of `Sink` that it stands for. The thread or task
+    that reads the stream calls them; one `CallbackSink` may serve many streams at once.
     """
 
     shareable = True
@@ -26,12 +27,15 @@ class CallbackSink(Sink):
         on_event: Callable[[Any], object] | None = None,
         on_finish: Callable[[StreamResult[Any, Any]], object] | None = None,
         on_tool_input: Callable[[Any, str], object] | None = None,
+        *,
+        on_attempt: Callable[[int, float, StreamError | None], object] | None = None,
     ) -> None:
         callbacks: dict[str, Callable[..., object] | None] = {
             "write": on_text,
             "thinking": on_thinking,
             "tool_input": on_tool_input,
             "event": on_event,
+            "attempt": on_attempt,
             "finish": on_finish,
         }
         for name, callback in callbacks.items():

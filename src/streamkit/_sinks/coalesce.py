@@ -55,7 +55,7 @@ def _coalesced(seconds: float, sink: Any) -> Sink | AsyncSink:
     wrapper = (_AsyncCoalescedSink if is_awaited(sink) else _CoalescedSink)(sink, seconds)
 
     def replacement(name: str, method: Listener) -> Listener:
-        if name == "event":
+        if name in ("event", "attempt"):
             return partial(wrapper.pass_on, method)
         return partial(wrapper.add, method) if name == "tool_input" else partial(wrapper.add, method, None)
 
@@ -146,12 +146,12 @@ class _CoalescedSink(_Pending, Sink):
             if self._append(method, block, piece):
                 self._start_timer()
 
-    def pass_on(self, method: Listener, event: Any) -> None:
+    def pass_on(self, method: Listener, *items: object) -> None:
         with self._changed:
             self._raise_failure()
             self._flush()
             if not self._failed:
-                method(event)
+                method(*items)
 
     def finish(self, result: StreamResult[Any, Any]) -> None:
         with self._changed:
@@ -217,12 +217,12 @@ class _AsyncCoalescedSink(_Pending, AsyncSink):
             if starts:  # pragma: no branch
                 self._timer_runs = spawn(partial(self._keep_time_in_loop, self._flush_if_due))
 
-    async def pass_on(self, method: Listener, event: Any) -> None:
+    async def pass_on(self, method: Listener, *items: object) -> None:
         async with self._in_turn():
             self._raise_failure()
             await self._flush()
             if not self._failed:
-                await call_and_await(method, event)
+                await call_and_await(method, *items)
 
     async def finish(self, result: StreamResult[Any, Any]) -> None:
         # A call in the background comes first. Of an interrupted stream it may hang, and nobody else would end it.

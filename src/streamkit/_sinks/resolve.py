@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, TypeAlias
 
-from .base import AsyncSink, Factory, Sink
+from .base import METHODS, AsyncSink, Factory, Sink
 from .callback import CallbackSink
 
 Listener: TypeAlias = Callable[..., Any]
@@ -82,8 +82,7 @@ def listener_of(sink: Sink | AsyncSink, method: str) -> Listener | None:
 
 def is_awaited(sink: Sink | AsyncSink) -> bool:
     """Return `True` if calls of the sink must be awaited: an `AsyncSink`, or a `CallbackSink` of async functions."""
-    methods = (sink.write, sink.thinking, sink.tool_input, sink.event, sink.finish)
-    return isinstance(sink, AsyncSink) or any(_is_async(method) for method in methods)
+    return isinstance(sink, AsyncSink) or any(_is_async(getattr(sink, name)) for name in (*METHODS, "finish"))
 
 
 def _is_async(function: Any) -> bool:
@@ -109,7 +108,7 @@ def attach(wrapper: Any, sink: Any, replacement: Callable[[str, Listener], Liste
 
     A method that the sink does not override is not called, and costs nothing.
     """
-    for name in ("write", "thinking", "tool_input", "event"):
+    for name in METHODS:
         method = listener_of(sink, name)
         if method is not None:
             setattr(wrapper, name, replacement(name, method))

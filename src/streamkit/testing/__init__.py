@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -57,8 +57,8 @@ def record(path: str | os.PathLike[str]) -> Sink:
 
 
 _INTERRUPTED = "an interrupted reply"
-_METHODS = {"write": (None,), "thinking": (None,), "tool_input": (None, None), "event": (None,), "finish": (None,)}
-_COUNTS = {1: "one positional argument", 2: "two positional arguments"}
+_METHODS = {"write": 1, "thinking": 1, "tool_input": 2, "event": 1, "attempt": 3, "finish": 1}
+_COUNTS = {1: "one positional argument", 2: "two positional arguments", 3: "three positional arguments"}
 
 
 def _check_interface(sink: object) -> None:
@@ -67,14 +67,14 @@ def _check_interface(sink: object) -> None:
     is_async = isinstance(sink, AsyncSink)
     if is_async is isinstance(sink, Sink):  # neither, or both
         raise AssertionError(f"{name} must be a subclass of Sink or of AsyncSink, one of them")
-    for method_name, arguments in _METHODS.items():
+    for method_name, count in _METHODS.items():
         method = getattr(sink, method_name)
         if not callable(method):
             raise AssertionError(f"{name}.{method_name} must be a method, got {method!r}")
         try:
-            inspect.signature(method).bind(*arguments)
+            inspect.signature(method).bind(*[None] * count)
         except TypeError:
-            raise AssertionError(f"{name}.{method_name} must take {_COUNTS[len(arguments)]} besides self") from None
+            raise AssertionError(f"{name}.{method_name} must take {_COUNTS[count]} besides self") from None
         except ValueError:  # a function in C without a signature
             pass
         if is_async and not inspect.iscoroutinefunction(method):
@@ -83,10 +83,10 @@ def _check_interface(sink: object) -> None:
             raise AssertionError(f"{name}.{method_name} must not be `async def`: subclass AsyncSink for that")
 
 
-def _stream_sync(server: Server, sink: Sink, name: str) -> None:
+def _stream_sync(server: Server, sink: Sink, name: str, retries: int) -> None:
     from streamkit import collect, stream_text  # noqa: PLC0415 - the server works without it
 
-    client = server.client(max_retries=0)
+    client = server.client(max_retries=retries)
     if name == _INTERRUPTED:
         with stream_text(client, sinks=sink, model="claude-test", max_tokens=100, messages=[]) as stream:
             next(stream)
@@ -94,10 +94,10 @@ def _stream_sync(server: Server, sink: Sink, name: str) -> None:
         collect(client, sinks=sink, on_error="return", model="claude-test", max_tokens=100, messages=[])
 
 
-async def _stream_async(server: Server, sink: AsyncSink, name: str) -> None:
+async def _stream_async(server: Server, sink: AsyncSink, name: str, retries: int) -> None:
     from streamkit import collect, stream_text  # noqa: PLC0415 - the server works without it
 
-    async with server.async_client(max_retries=0) as client:
+    async with server.async_client(max_retries=retries) as client:
         if name == _INTERRUPTED:
             async with stream_text(client, sinks=sink, model="claude-test", max_tokens=100, messages=[]) as stream:
                 await anext(stream)
@@ -125,23 +125,23 @@ def _noting_finish_errors(sink: Sink | AsyncSink, raised: list[Exception]) -> Si
     is_async = isinstance(sink, AsyncSink)
     wrapper = AsyncSink() if is_async else Sink()
     # Use the sink's own methods: the stream sees which of them are overridden.
-    for name in ("write", "thinking", "tool_input", "event", "_streamkit_body"):
+    for name in ("write", "thinking", "tool_input", "event", "attempt", "_streamkit_body"):
         if hasattr(sink, name):
             setattr(wrapper, name, getattr(sink, name))
     setattr(wrapper, "finish", finish_async if is_async else finish)  # noqa: B010 - checkers refuse an assignment
     return wrapper
 
 
-def _stream_through(sink: Sink | AsyncSink, reply: Reply, name: str) -> Exception | None:
-    """Run one stream through the sink, and return the exception that the sink raised, if any."""
+def _stream_through(sink: Sink | AsyncSink, replies: Sequence[Reply], name: str) -> Exception | None:
+    """Run a stream through the sink, retried for each further reply, and return the exception of the sink, if any."""
     raised: list[Exception] = []
     wrapper = _noting_finish_errors(sink, raised)
-    with serve(reply) as server:
+    with serve(*replies) as server:
         try:
             if isinstance(wrapper, AsyncSink):
-                asyncio.run(_stream_async(server, wrapper, name))
+                asyncio.run(_stream_async(server, wrapper, name, len(replies) - 1))
             else:
-                _stream_sync(server, wrapper, name)
+                _stream_sync(server, wrapper, name, len(replies) - 1)
         except Exception as error:  # noqa: BLE001 - a sink may raise anything
             raised.append(error)
     return raised[0] if raised else None
@@ -155,15 +155,16 @@ def _in_event_loop() -> bool:
     return True
 
 
-def _sample_replies() -> Iterator[tuple[str, Reply]]:
+def _sample_replies() -> Iterator[tuple[str, list[Reply]]]:
     awkward = ("Hello", " ", "\n", "wörld 日本語 👩\u200d🚀", "\r\n\t", "e\u0301\u2028", "x" * 5000, "")
-    yield "a complete reply", Reply.text(awkward)
-    yield "a reply with thinking", Reply.thinking("Hm,\n\n🤔", "so")
-    yield "a reply with text and a tool use", Reply.tool_use("get_tide", {"harbour": "Brest"}, text="Let me see.")
-    yield "a reply without text", Reply.tool_use("get_tide", {})
-    yield _INTERRUPTED, Reply.text(awkward)
-    yield "a reply that breaks off", Reply.text(awkward).cut(after_events=5)
-    yield "a refused request", Reply.http_error(400)
+    yield "a complete reply", [Reply.text(awkward)]
+    yield "a reply with thinking", [Reply.thinking("Hm,\n\n🤔", "so")]
+    yield "a reply with text and a tool use", [Reply.tool_use("get_tide", {"harbour": "Brest"}, text="Let me see.")]
+    yield "a reply without text", [Reply.tool_use("get_tide", {})]
+    yield _INTERRUPTED, [Reply.text(awkward)]
+    yield "a reply that breaks off", [Reply.text(awkward).cut(after_events=5)]
+    yield "a retry", [Reply.text("", headers={"retry-after": "0.01"}).cut(after_events=1), Reply.text(awkward)]
+    yield "a refused request", [Reply.http_error(400)]
 
 
 def check_sink(sink: Sink | AsyncSink | Callable[[], Sink | AsyncSink]) -> None:
@@ -171,17 +172,17 @@ def check_sink(sink: Sink | AsyncSink | Callable[[], Sink | AsyncSink]) -> None:
 
     Pass a sink, which then serves one stream after the other, or, for a sink that serves only one stream, a function
     without arguments that makes one, such as its class. A loopback server sends the replies: complete ones with
-    thinking, tool use and awkward text, an interrupted one, one that breaks off, a refused request. An `AsyncSink` runs
-    in an event loop of its own. Raises `AssertionError` with the reason, and `RuntimeError` if an `AsyncSink`
-    is checked from async code.
+    thinking, tool use and awkward text, an interrupted one, one that breaks off, one after a retry, a refused request.
+    An `AsyncSink` runs in an event loop of its own. Raises `AssertionError` with the reason, and `RuntimeError` if an
+    `AsyncSink` is checked from async code.
     """
     checked: object = sink
-    for name, reply in _sample_replies():
+    for name, replies in _sample_replies():
         if not isinstance(sink, Sink | AsyncSink) and callable(sink):
             checked = sink()
         _check_interface(checked)
         if isinstance(checked, AsyncSink) and _in_event_loop():
             raise RuntimeError("check_sink runs an AsyncSink in an event loop of its own: call it from plain code")
-        raised = _stream_through(cast("Sink | AsyncSink", checked), reply, name)
+        raised = _stream_through(cast("Sink | AsyncSink", checked), replies, name)
         if raised is not None:
             raise AssertionError(f"{type(checked).__name__} raised {raised!r} during {name}") from raised

@@ -1,0 +1,34 @@
+"""Streamed replies for the browser: server-sent events for any web framework, in the protocols of chat frontends.
+
+    from anthropic import AsyncAnthropic
+    from streamkit import stream_events
+    from streamkit.web import AISDK, sse, to_messages
+
+    stream = await stream_events(client, messages=to_messages(body["messages"]), **params).open()
+    return StreamingResponse(sse(stream, AISDK()), headers=AISDK.headers)
+
+The last frames tell how the reply ended. Nothing that the server should keep to itself reaches the browser: no text of
+an exception, no header, no request id, no signature and no encrypted content.
+"""
+
+from ._ag_ui import AGUI
+from ._ai_sdk import AISDK
+from ._async_frames import AsyncFrames
+from ._endings import HTTPError, http_error
+from ._protocol import Encoder, Protocol
+from ._sse import sse
+from ._sync_frames import Frames
+from ._ui_messages import to_messages
+
+__all__ = [
+    "AGUI",
+    "AISDK",
+    "AsyncFrames",
+    "Encoder",
+    "Frames",
+    "HTTPError",
+    "Protocol",
+    "http_error",
+    "sse",
+    "to_messages",
+]

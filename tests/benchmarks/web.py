@@ -1,0 +1,98 @@
+"""What `streamkit.web.sse` adds to an event: CPU time above that of `stream_events`, in µs.
+
+    python tests/benchmarks/web.py [--rounds 9]
+
+A server in another process writes the events, as fast as it can ("burst") or one a millisecond ("paced"). The
+functions take turns, and the median of the rounds counts. The goal is for a burst; a paced event also wakes a second
+task or thread, which is shown without a goal. The exit code is 1 when the goal is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import sys
+import time
+from functools import partial
+from typing import Any
+
+import anthropic
+
+from streamkit import stream_events
+from streamkit.web import AGUI, AISDK, Protocol, sse
+
+if __package__:
+    from . import contenders, limits
+else:  # run as a script
+    import contenders  # type: ignore[no-redef]
+    import limits  # type: ignore[no-redef]
+
+GOAL = 8.0  # µs an event, in a burst
+PROTOCOLS: tuple[Protocol, ...] = (AISDK(), AGUI(thread_id="t", run_id="r"))
+
+
+def events(client: anthropic.Anthropic) -> None:
+    with stream_events(client, **limits.PARAMS) as stream:
+        for _ in stream:
+            pass
+
+
+def frames(protocol: Protocol, client: anthropic.Anthropic) -> None:
+    for _ in sse(stream_events(client, **limits.PARAMS), protocol):
+        pass
+
+
+async def events_async(client: anthropic.AsyncAnthropic) -> None:
+    async with stream_events(client, **limits.PARAMS) as stream:
+        async for _ in stream:
+            pass
+
+
+async def frames_async(protocol: Protocol, client: anthropic.AsyncAnthropic) -> None:
+    async for _ in sse(stream_events(client, **limits.PARAMS), protocol):
+        pass
+
+
+def measure(url: str, rounds: int) -> list[float]:
+    """Seconds of CPU time: of the events, then of the frames of each protocol."""
+    with anthropic.Anthropic(api_key="test", base_url=url) as client:
+        runs = [partial(events, client), *(partial(frames, protocol, client) for protocol in PROTOCOLS)]
+        return limits.seconds(*runs, rounds=rounds)
+
+
+def measure_async(url: str, rounds: int) -> list[float]:
+    """The same with an async client."""
+    runs: list[Any] = [events_async, *(partial(frames_async, protocol) for protocol in PROTOCOLS)]
+    spent: list[list[float]] = [[] for _ in runs]
+
+    async def main() -> None:
+        async with anthropic.AsyncAnthropic(api_key="test", base_url=url) as client:
+            for _ in range(rounds + 1):
+                for times, run in zip(spent, runs, strict=True):
+                    started = time.process_time()
+                    await run(client)
+                    times.append(time.process_time() - started)
+
+    asyncio.run(main())
+    return [statistics.median(times[1:]) for times in spent]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=9)
+    rounds = parser.parse_args().rounds
+    missed = False
+    with limits.elsewhere(contenders.run_server, ["burst", "paced"]) as where:
+        for reply in ("burst", "paced"):
+            for mode, run in (("async", measure_async), ("sync", measure)):
+                base, *spent = (cost * 1e6 / contenders.events_in(reply) for cost in run(where[reply], rounds))
+                for protocol, cost in zip(PROTOCOLS, spent, strict=True):
+                    missed |= reply == "burst" and cost - base > GOAL
+                    name = type(protocol).__name__
+                    print(f"{reply:5}  {mode:5}  {name:5}  {base:6.1f} + {cost - base:5.1f} µs an event", flush=True)
+    return int(missed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

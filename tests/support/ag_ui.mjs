@@ -1,0 +1,33 @@
+// Feeds bodies to the real client of AG-UI, and tells what it makes of each.
+//
+// Reads lines of JSON, { id, body }, and writes one line for each.
+import { HttpAgent } from "@ag-ui/client";
+import { createInterface } from "node:readline";
+
+const warnings = [];
+for (const name of ["warn", "error"]) console[name] = (...words) => warnings.push(words.join(" "));
+
+async function read({ body }) {
+  warnings.length = 0;
+  const seen = { customs: [] };
+  const headers = { "content-type": "text/event-stream" };
+  const agent = new HttpAgent({ url: "http://localhost/run", threadId: "thread-1", fetch: async () => new Response(body, { headers }) });
+  agent.messages = [{ id: "question", role: "user", content: "Hi" }];
+  const subscriber = {
+    onRunFinishedEvent: ({ event, outcome, pendingToolCallIds }) => void Object.assign(seen, { finished: event, outcome, pending: pendingToolCallIds }),
+    onRunErrorEvent: ({ event }) => void (seen.failed = event),
+    onCustomEvent: ({ event }) => void seen.customs.push([event.name, event.value]),
+  };
+  let raised;
+  try {
+    await agent.runAgent({ runId: "run-1" }, subscriber);
+  } catch (error) {
+    raised = error.message;
+  }
+  return { ...seen, raised, messages: agent.messages, warnings: [...warnings] };
+}
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const request = JSON.parse(line);
+  console.log(JSON.stringify({ id: request.id, ...(await read(request)) }));
+}
