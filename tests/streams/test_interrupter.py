@@ -17,7 +17,7 @@ import pytest
 
 from streamkit._core.timing import NO_DEADLINE
 from streamkit._io import clock as clocks
-from streamkit._io.interrupt import LATE, Interrupter, interrupt_read, wait
+from streamkit._io.interrupt import EXTENSION, Interrupter, interrupt_read, wait
 from streamkit._io.request import Request
 from streamkit._sdk.sources import AbandonableTimeout, RequestAbandoned
 
@@ -184,10 +184,10 @@ def test_the_total_time_counts_where_both_are_over() -> None:
 def test_who_looks_late_gives_the_reader_a_moment(moments: tuple[float, float]) -> None:
     interrupter = Interrupter()
     interrupter.idle_deadline, interrupter.total_deadline = moments
-    assert interrupter.check_deadlines(13.0, late=True) == 13.0 + LATE
-    assert interrupter.check_deadlines(13.0, late=False) == 13.0 + LATE
+    assert interrupter.check_deadlines(13.0, late=True) == 13.0 + EXTENSION
+    assert interrupter.check_deadlines(13.0, late=False) == 13.0 + EXTENSION
     assert interrupter.reason is None
-    interrupter.check_deadlines(13.0 + LATE, late=False)
+    interrupter.check_deadlines(13.0 + EXTENSION, late=False)
     assert interrupter.reason is not None
 
 

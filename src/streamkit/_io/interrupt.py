@@ -14,6 +14,7 @@ from streamkit._core.timing import NO_DEADLINE, Reason
 from streamkit._sdk.response import observer_of
 
 LATE = 0.1  # seconds; a deadline noticed later than this was missed because the process or the loop stood still
+EXTENSION = 1.0  # seconds that a missed deadline is put off by; on a busy machine a reader may not get its turn earlier
 _MAX_WAIT = 1.0  # seconds; Windows delivers Ctrl-C only between two waits
 
 
@@ -87,8 +88,8 @@ class Interrupter:
             self._extended = False
         elif late and not self._extended:
             self._extended = True  # only once, or a machine that is always late would never time out
-            self.idle_deadline = max(self.idle_deadline, now + LATE)
-            self.total_deadline = max(self.total_deadline, now + LATE)
+            self.idle_deadline = max(self.idle_deadline, now + EXTENSION)
+            self.total_deadline = max(self.total_deadline, now + EXTENSION)
         else:
             self.interrupt("total" if self.total_deadline <= self.idle_deadline else "idle")
         return self.next_deadline
