@@ -164,6 +164,15 @@ def seen_until(terminal: int, marker: bytes) -> bytes:
     return seen
 
 
+def discard_line(process: subprocess.Popen[bytes], terminal: int) -> None:
+    """Press Ctrl-C until there is a new prompt: readline misses a signal between two waits for a key."""
+    seen = b""
+    while b"\n> " not in seen:
+        process.send_signal(signal.SIGINT)
+        while b"\n> " not in seen and select.select([terminal], [], [], 5)[0]:
+            seen += os.read(terminal, 65536)
+
+
 @POSIX_ONLY
 @pytest.mark.skipif(sys.platform == "darwin", reason="libedit, in place of readline, prints otherwise")
 def test_in_a_terminal() -> None:
@@ -172,10 +181,7 @@ def test_in_a_terminal() -> None:
             seen_until(terminal, b"> ")
             os.write(terminal, b"a typo")
             seen_until(terminal, b"typo")
-            process.send_signal(signal.SIGINT)  # discards the line
-            while not select.select([terminal], [], [], 10)[0]:  # readline may miss one between two waits for a key
-                process.send_signal(signal.SIGINT)
-            seen_until(terminal, b"> ")
+            discard_line(process, terminal)
             os.write(terminal, b"One\n")
             seen_until(terminal, b"push")
             process.send_signal(signal.SIGINT)

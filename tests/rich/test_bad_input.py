@@ -109,9 +109,9 @@ HUGE = {
 
 @pytest.mark.parametrize("name", HUGE)
 def test_huge_blocks_are_rendered(name: str) -> None:
-    """In about a hundred frames, whatever the size."""
+    """In about twenty frames, whatever the size."""
     text = HUGE[name]
-    pieces = cut(text, max(4, len(text) // 100))
+    pieces = cut(text, max(4, len(text) // 20))
     recorder = streamed(pieces, 80, 24, frame_after=1)
     assert recorder.terminal.text().strip()
     assert recorder.most_rewritten < 24
@@ -120,7 +120,7 @@ def test_huge_blocks_are_rendered(name: str) -> None:
 @pytest.mark.parametrize("name", ["wide table", "tall table", "long paragraph", "many fences", "many definitions"])
 def test_huge_blocks_equal_those_in_one_piece(name: str) -> None:
     text = HUGE[name]
-    recorder = streamed(cut(text, len(text) // 30), 80, 24, frame_after=1)
+    recorder = streamed(cut(text, len(text) // 15), 80, 24, frame_after=1)
     assert as_text(recorder.terminal.rows()) == as_text(whole(text, 80))
 
 

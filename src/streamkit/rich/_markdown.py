@@ -118,7 +118,12 @@ class _HorizontalRule(stock.HorizontalRule):
 
 class _BlockQuote(stock.BlockQuote):
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield from super().__rich_console__(console, _at_least(options, 5))
+        options = _at_least(options, 5)
+        inside = options.update(width=options.max_width - 4)
+        for row in console.render_lines(self.elements, inside, style=self.style):
+            # Simplified, as each outer quote goes through all segments again.
+            yield from Segment.simplify([Segment("▌ ", self.style), *row])
+            yield Segment.line()
 
 
 class _List(stock.ListElement):
