@@ -157,10 +157,17 @@ def in_terminal(server: Server) -> Iterator[tuple[subprocess.Popen[bytes], int]]
             os.close(ours)
 
 
+def read(terminal: int, seen: bytes) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:
+        pytest.fail(f"the chat ended, or was stuck and killed, after {seen!r}")
+
+
 def seen_until(terminal: int, marker: bytes) -> bytes:
     seen = b""
     while marker not in seen:
-        seen += os.read(terminal, 65536)
+        seen += read(terminal, seen)
     return seen
 
 
@@ -170,7 +177,7 @@ def discard_line(process: subprocess.Popen[bytes], terminal: int) -> None:
     while b"\n> " not in seen:
         process.send_signal(signal.SIGINT)
         while b"\n> " not in seen and select.select([terminal], [], [], 5)[0]:
-            seen += os.read(terminal, 65536)
+            seen += read(terminal, seen)
 
 
 @POSIX_ONLY

@@ -20,7 +20,7 @@ from tests.support.pages import ROOT
 EXAMPLES = ROOT / "examples"
 NOTE = "ANTHROPIC_API_KEY is not set: a server on this machine answers instead, word by word.\n"
 KEY_NOTE = "ANTHROPIC_API_KEY is set: waiting for the first words of the API ...\n"
-PATIENCE = 60  # seconds after which a process counts as stuck
+PATIENCE = 120  # seconds after which a process counts as stuck
 POSIX_ONLY = pytest.mark.skipif(
     sys.platform == "win32", reason="on Windows no process can send Ctrl-C to another as a signal"
 )
