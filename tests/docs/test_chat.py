@@ -22,6 +22,7 @@ from tests.support.examples import (
     NOTE,
     PATIENCE,
     POSIX_ONLY,
+    WITH_SIGINT,
     command,
     environment,
     read_until,
@@ -145,7 +146,8 @@ def in_terminal(server: Server) -> Iterator[tuple[subprocess.Popen[bytes], int]]
     """The chat in a terminal, and the descriptor of its other side."""
     ours, its = os.openpty()
     env = environment({**with_key(server), "TERM": "xterm"})
-    with subprocess.Popen(command(CHAT), env=env, stdin=its, stdout=its, stderr=its) as process:  # noqa: S603
+    program = [sys.executable, "-c", WITH_SIGINT, *command(CHAT)]
+    with subprocess.Popen(program, env=env, stdin=its, stdout=its, stderr=its) as process:  # noqa: S603
         os.close(its)
         stuck = threading.Timer(PATIENCE, process.kill)  # ends a `seen_until` that waits for more
         stuck.start()
