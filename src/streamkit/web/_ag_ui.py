@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from ._endings import Ending
+from ._endings import LOST, Ending
 from ._protocol import Encoder, Protocol
 from ._reply import INCOMPLETE_INPUT, Part, ReplyEncoder, Tool
-from ._safe import encode
+from ._safe import encode, payloads, to_frame
 
 
 class AGUI(Protocol):
@@ -31,13 +32,40 @@ class AGUI(Protocol):
         """Make the encoder for one reply."""
         return _AGUIEncoder(self._ids)
 
+    def lost(self, frames: Iterable[bytes]) -> list[bytes]:
+        """Return the frames that end a run whose server was lost: those that close what is open, and `RUN_ERROR`."""
+        closing: dict[str, list[dict[str, Any]]] = {}  # the events that close what is open
+        base = ""
+        for event in payloads(frames):
+            kind, message = event["type"], event.get("messageId", "")
+            if kind == "RUN_STARTED":
+                base = _base(event)
+            elif kind == "TEXT_MESSAGE_START":
+                closing[message] = [{"type": "TEXT_MESSAGE_END", "messageId": message}]
+            elif kind == "REASONING_START":
+                closing[message] = [{"type": "REASONING_END", "messageId": message}]
+            elif kind == "REASONING_MESSAGE_START":
+                closing[message].insert(0, {"type": "REASONING_MESSAGE_END", "messageId": message})
+            elif kind == "REASONING_MESSAGE_END":
+                del closing[message][0]
+            elif kind == "TOOL_CALL_START":
+                call = event["toolCallId"]
+                closing[call] = [{"type": "TOOL_CALL_END", "toolCallId": call}, _result(base, call, INCOMPLETE_INPUT)]
+            elif kind in ("TEXT_MESSAGE_END", "REASONING_END"):
+                del closing[message]
+            elif kind == "TOOL_CALL_END":
+                del closing[event["toolCallId"]]
+        events = [event for events in closing.values() for event in events]
+        events.append({"type": "RUN_ERROR", "message": LOST.sentence, "code": LOST.error})
+        return [to_frame(encode(event)) for event in events]
+
 
 class _AGUIEncoder(ReplyEncoder):
     def __init__(self, ids: dict[str, str]) -> None:
         super().__init__()
         self._ids = ids
         # Ids have to be unique in the thread, and the same when the frames are made again.
-        self._base = f"msg-{ids['runId']}"
+        self._base = _base(ids)
         self._parent = self._base  # the message that tool calls belong to
 
     def start(self) -> list[bytes]:
@@ -79,20 +107,10 @@ class _AGUIEncoder(ReplyEncoder):
 
     def _tool_failed(self, tool: Tool) -> None:
         self._emit(type="TOOL_CALL_END", toolCallId=tool.id)
-        self._result(tool, INCOMPLETE_INPUT)
+        self._emit(**_result(self._base, tool.id, INCOMPLETE_INPUT))
 
     def _tool_answered(self, tool: Tool, output: Any, *, error: str | None) -> None:
-        self._result(tool, encode(output) if error is None else error)
-
-    def _result(self, tool: Tool, content: str) -> None:
-        # Without a result, a frontend would take the call for one that it has to answer itself.
-        self._emit(
-            type="TOOL_CALL_RESULT",
-            messageId=f"{self._base}-result-{tool.id}",
-            toolCallId=tool.id,
-            content=content,
-            role="tool",
-        )
+        self._emit(**_result(self._base, tool.id, encode(output) if error is None else error))
 
     def _source_found(self, id: str, url: str | None, title: str | None, media_type: str) -> None:  # noqa: A002
         source = {"id": id, "url": url, "title": title, "mediaType": None if url else media_type}
@@ -109,6 +127,22 @@ class _AGUIEncoder(ReplyEncoder):
             result["stopReason"] = ending.stop_reason
         outcome = {"type": "cancelled" if ending.status == "interrupted" else "success"}
         self._emit(type="RUN_FINISHED", **self._ids, outcome=outcome, result=result, **usage)
+
+
+def _base(ids: dict[str, Any]) -> str:
+    """Return what the ids of a run's messages begin with."""
+    return f"msg-{ids['runId']}"
+
+
+def _result(base: str, call: str, content: str) -> dict[str, Any]:
+    # Without a result, a frontend would take the call for one that it has to answer itself.
+    return {
+        "type": "TOOL_CALL_RESULT",
+        "messageId": f"{base}-result-{call}",
+        "toolCallId": call,
+        "content": content,
+        "role": "tool",
+    }
 
 
 def _usage(ending: Ending) -> dict[str, Any]:
