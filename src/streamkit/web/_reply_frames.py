@@ -25,7 +25,7 @@ class ReplyBuffer:
         self.size: int = 0  # in bytes
         self.ended: bool = False
         self.last_viewed: float = time.monotonic()  # when the last viewer left
-        self._name = reply_id
+        self._name = reply_id[:8]  # the whole id is the right to write the reply
         self._viewers: set[Signal] = set()
 
     def numbered(self, frames: list[bytes]) -> list[bytes]:

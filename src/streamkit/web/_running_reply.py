@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import logging
+import secrets
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -35,8 +36,9 @@ class Limits(NamedTuple):
 class LogWriter(abc.ABC):
     """Copies the frames of one reply into a log that other processes read."""
 
-    last_viewed: float = 0.0
-    """When a viewer in another process was last seen, by `time.monotonic()`."""
+    def __init__(self, reply_id: str) -> None:
+        self.reply_id = reply_id
+        self.last_viewed = time.monotonic()  # when a viewer in another process was last seen
 
     @abc.abstractmethod
     def start(self, reply: RunningReply) -> None:
@@ -58,12 +60,12 @@ class RunningReply(StreamReader):
         self,
         stream: AsyncEventStream[Any, Any, Any],
         encoder: Encoder,
-        buffer: ReplyBuffer,
         limits: Limits,
-        writer: LogWriter | None = None,
+        writer: LogWriter | None,
     ) -> None:
         super().__init__(stream, encoder)
-        self.buffer = buffer
+        self.reply_id = secrets.token_hex(16) if writer is None else writer.reply_id
+        self.buffer = ReplyBuffer(self.reply_id)
         self.done = anyio.Event()
         self._limits = limits
         self._writer = writer
