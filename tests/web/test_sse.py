@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import anthropic
@@ -92,6 +93,9 @@ class Plain(Protocol):
 
     def encoder(self) -> Encoder:
         return PlainEncoder(self.fails_in)
+
+    def lost(self, frames: Iterable[bytes]) -> list[bytes]:
+        return [f"data: lost after {len(list(frames))}\n\n".encode()]
 
 
 class PlainEncoder(Encoder):

@@ -16,6 +16,9 @@ from ._ai_sdk import AISDK
 from ._async_frames import AsyncFrames
 from ._endings import HTTPError, http_error
 from ._protocol import Encoder, Protocol
+from ._redis_log import RedisLog
+from ._replies import Replies, ReplyActive
+from ._reply_frames import ReplyFrames
 from ._sse import sse
 from ._sync_frames import Frames
 from ._ui_messages import to_messages
@@ -28,6 +31,10 @@ __all__ = [
     "Frames",
     "HTTPError",
     "Protocol",
+    "RedisLog",
+    "Replies",
+    "ReplyActive",
+    "ReplyFrames",
     "http_error",
     "sse",
     "to_messages",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from ._endings import Ending
+from ._endings import LOST, Ending
 from ._protocol import Encoder, Protocol
 from ._reply import INCOMPLETE_INPUT, Part, ReplyEncoder, Tool
-from ._safe import encode
+from ._safe import encode, payloads, to_frame
 
 
 class AGUI(Protocol):
@@ -18,30 +19,67 @@ class AGUI(Protocol):
     ends with `RUN_ERROR`, whose `code` is the kind of the error. Sources are `CUSTOM` events with the name `source`.
     A tool use whose input is not complete gets a `TOOL_CALL_RESULT` that says so.
 
-    The protocol: docs.ag-ui.com/concepts/events. Raises `TypeError` for an id that is not a str.
+    `messages` are those of the request, as the client posts them. They are sent back in front of the reply, which
+    `Replies` needs: to a part of the reply that the client has already, it would append the text once more.
+
+    The protocol: docs.ag-ui.com/concepts/events. Raises `TypeError` for an id that is not a str, and for messages that
+    are not a list.
     """
 
-    def __init__(self, *, thread_id: str, run_id: str) -> None:
+    def __init__(self, *, thread_id: str, run_id: str, messages: list[Any] | None = None) -> None:
         for name, value in (("thread_id", thread_id), ("run_id", run_id)):
             if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise TypeError(f"expected a str for {name}=, got {value!r}")
+        if messages is not None and not isinstance(messages, list):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"expected a list for messages=, got {type(messages).__name__}")
         self._ids = {"threadId": thread_id, "runId": run_id}
+        self._messages = messages
 
     def encoder(self) -> Encoder:
         """Make the encoder for one reply."""
-        return _AGUIEncoder(self._ids)
+        return _AGUIEncoder(self._ids, self._messages)
+
+    def lost(self, frames: Iterable[bytes]) -> list[bytes]:
+        """Return the frames that end a run whose server was lost: those that close what is open, and `RUN_ERROR`."""
+        closing: dict[str, list[dict[str, Any]]] = {}  # the events that close what is open
+        base = ""
+        for event in payloads(frames):
+            kind, message = event["type"], event.get("messageId", "")
+            if kind == "RUN_STARTED":
+                base = _base(event)
+            elif kind == "TEXT_MESSAGE_START":
+                closing[message] = [{"type": "TEXT_MESSAGE_END", "messageId": message}]
+            elif kind == "REASONING_START":
+                closing[message] = [{"type": "REASONING_END", "messageId": message}]
+            elif kind == "REASONING_MESSAGE_START":
+                closing[message].insert(0, {"type": "REASONING_MESSAGE_END", "messageId": message})
+            elif kind == "REASONING_MESSAGE_END":
+                del closing[message][0]
+            elif kind == "TOOL_CALL_START":
+                call = event["toolCallId"]
+                closing[call] = [{"type": "TOOL_CALL_END", "toolCallId": call}, _result(base, call, INCOMPLETE_INPUT)]
+            elif kind in ("TEXT_MESSAGE_END", "REASONING_END"):
+                del closing[message]
+            elif kind == "TOOL_CALL_END":
+                del closing[event["toolCallId"]]
+        events = [event for events in closing.values() for event in events]
+        events.append({"type": "RUN_ERROR", "message": LOST.sentence, "code": LOST.error})
+        return [to_frame(encode(event)) for event in events]
 
 
 class _AGUIEncoder(ReplyEncoder):
-    def __init__(self, ids: dict[str, str]) -> None:
+    def __init__(self, ids: dict[str, str], messages: list[Any] | None) -> None:
         super().__init__()
         self._ids = ids
+        self._messages = messages
         # Ids have to be unique in the thread, and the same when the frames are made again.
-        self._base = f"msg-{ids['runId']}"
+        self._base = _base(ids)
         self._parent = self._base  # the message that tool calls belong to
 
     def start(self) -> list[bytes]:
         self._emit(type="RUN_STARTED", **self._ids)
+        if self._messages is not None:
+            self._emit(type="MESSAGES_SNAPSHOT", messages=self._messages)
         return self._taken()
 
     def _part_id(self, number: int) -> str:
@@ -79,20 +117,10 @@ class _AGUIEncoder(ReplyEncoder):
 
     def _tool_failed(self, tool: Tool) -> None:
         self._emit(type="TOOL_CALL_END", toolCallId=tool.id)
-        self._result(tool, INCOMPLETE_INPUT)
+        self._emit(**_result(self._base, tool.id, INCOMPLETE_INPUT))
 
     def _tool_answered(self, tool: Tool, output: Any, *, error: str | None) -> None:
-        self._result(tool, encode(output) if error is None else error)
-
-    def _result(self, tool: Tool, content: str) -> None:
-        # Without a result, a frontend would take the call for one that it has to answer itself.
-        self._emit(
-            type="TOOL_CALL_RESULT",
-            messageId=f"{self._base}-result-{tool.id}",
-            toolCallId=tool.id,
-            content=content,
-            role="tool",
-        )
+        self._emit(**_result(self._base, tool.id, encode(output) if error is None else error))
 
     def _source_found(self, id: str, url: str | None, title: str | None, media_type: str) -> None:  # noqa: A002
         source = {"id": id, "url": url, "title": title, "mediaType": None if url else media_type}
@@ -109,6 +137,22 @@ class _AGUIEncoder(ReplyEncoder):
             result["stopReason"] = ending.stop_reason
         outcome = {"type": "cancelled" if ending.status == "interrupted" else "success"}
         self._emit(type="RUN_FINISHED", **self._ids, outcome=outcome, result=result, **usage)
+
+
+def _base(ids: dict[str, Any]) -> str:
+    """Return what the ids of a run's messages begin with."""
+    return f"msg-{ids['runId']}"
+
+
+def _result(base: str, call: str, content: str) -> dict[str, Any]:
+    # Without a result, a frontend would take the call for one that it has to answer itself.
+    return {
+        "type": "TOOL_CALL_RESULT",
+        "messageId": f"{base}-result-{call}",
+        "toolCallId": call,
+        "content": content,
+        "role": "tool",
+    }
 
 
 def _usage(ending: Ending) -> dict[str, Any]:

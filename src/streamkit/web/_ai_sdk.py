@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from ._endings import Ending
+from ._endings import LOST, Ending
 from ._protocol import SSE_HEADERS, Encoder, Protocol
-from ._reply import INCOMPLETE_INPUT, Part, ReplyEncoder, Tool
-from ._safe import encode
+from ._reply import INCOMPLETE_INPUT, UNANSWERED_TOOL, Part, ReplyEncoder, Tool
+from ._safe import encode, payloads, to_frame
 
 _FINISH_REASONS = {
     "end_turn": "stop",
@@ -19,6 +19,7 @@ _FINISH_REASONS = {
     "refusal": "content-filter",
     "tool_use": "tool-calls",
 }
+_FLAGS = ("providerExecuted", "dynamic")
 _DONE = b"data: [DONE]\n\n"
 
 
@@ -44,6 +45,25 @@ class AISDK(Protocol):
     def encoder(self) -> Encoder:
         """Make the encoder for one reply."""
         return _AISDKEncoder(self._message_id)
+
+    def lost(self, frames: Iterable[bytes]) -> list[bytes]:
+        """Return the frames that end a reply whose server was lost. Its status is `disconnected`."""
+        closing: dict[str, dict[str, Any]] = {}  # the frames that close what is open
+        step_is_open = False
+        for event in payloads(frames):
+            name, _, phase = event["type"].rpartition("-")
+            if name in ("text", "reasoning"):
+                if phase == "start":
+                    closing[name + event["id"]] = {"type": f"{name}-end", "id": event["id"]}
+                elif phase == "end":
+                    del closing[name + event["id"]]
+            elif name.startswith("tool-"):
+                _follow_tool(closing, event)
+            elif event["type"] in ("start-step", "finish-step"):
+                step_is_open = event["type"] == "start-step"
+        if step_is_open:
+            closing["step"] = {"type": "finish-step"}
+        return [*(to_frame(encode(event)) for event in (*closing.values(), *_failure(LOST))), _DONE]
 
 
 class _AISDKEncoder(ReplyEncoder):
@@ -95,15 +115,35 @@ class _AISDKEncoder(ReplyEncoder):
         if self._step_is_open:
             self._emit(type="finish-step")
         if ending.error is not None:
-            # The client reads nothing after an error: the metadata must come before.
-            self._emit(type="message-metadata", messageMetadata=_metadata(ending))
-            self._emit(type="error", errorText=ending.sentence)
+            for event in _failure(ending):
+                self._emit(**event)
         else:
             if ending.status == "interrupted":
                 self._emit(type="abort")
             reason = _FINISH_REASONS.get(ending.stop_reason or "", "other")
             self._emit(type="finish", finishReason=reason, messageMetadata=_metadata(ending))
         self._frames.append(_DONE)
+
+
+def _failure(ending: Ending) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the last events of a reply that failed: the metadata first, as the client reads nothing after an error."""
+    return (
+        {"type": "message-metadata", "messageMetadata": _metadata(ending)},
+        {"type": "error", "errorText": ending.sentence},
+    )
+
+
+def _follow_tool(closing: dict[str, dict[str, Any]], event: dict[str, Any]) -> None:
+    """Note the frame that closes a tool use, after one of its events."""
+    kind, id = event["type"], event["toolCallId"]  # noqa: A001 - the protocol's name
+    call = {name: item for name, item in event.items() if name in ("toolCallId", "toolName", *_FLAGS)}
+    if kind == "tool-input-start":
+        closing[id] = {"type": "tool-input-error", **call, "input": {}, "errorText": INCOMPLETE_INPUT}
+    elif kind == "tool-input-available" and event.get("providerExecuted"):
+        del call["toolName"]
+        closing[id] = {"type": "tool-output-error", **call, "errorText": UNANSWERED_TOOL}
+    elif kind != "tool-input-delta":
+        closing.pop(id, None)
 
 
 def _flags(tool: Tool) -> dict[str, bool]:

@@ -10,68 +10,40 @@ from typing_extensions import Self
 
 from streamkit import AsyncEventStream
 
-from ._async_tasks import Signal, Task, make_signal, start
-from ._outcome import PING, READ_AHEAD, joined, log_failure
+from ._async_tasks import Signal, make_signal, start
+from ._outcome import ONE_READER_MESSAGE, PING, joined
 from ._protocol import Encoder
+from ._stream_reader import StreamReader
 
 
-class _Reader:
-    """Reads the stream to its end, and keeps the frames until the consumer takes them."""
+class _Reader(StreamReader):
+    """A reader that keeps the frames until the consumer takes them."""
 
     def __init__(self, stream: AsyncEventStream[Any, Any, Any], encoder: Encoder) -> None:
-        self.stream = stream
-        self.encoder = encoder
+        super().__init__(stream, encoder)
         self.frames: list[bytes] = []
-        self.size = 0
-        self.ended = False
-        self.consumer_left = False
         self.arrived: Signal
         self.taken: Signal
-        self.task: Task | None = None
 
     def start(self) -> None:
-        """Start to read, in a task. Raises `RuntimeError` where no event loop is running."""
+        """Start to read. Raises `RuntimeError` where no event loop is running."""
         self.arrived, self.taken = make_signal(), make_signal()
-        self.task = start(self._run)
-
-    async def _run(self) -> None:
-        try:
-            error = await self._read()
-            await self._close()
-            self._put(self.encoder.finish(self.stream.result, error))
-        except Exception as caught:  # noqa: BLE001 - of the encoder; nobody awaits this task
-            log_failure(caught)
-        except BaseException:  # cancelled
-            await self._close()
-            raise
-        finally:
-            self.ended = True
-            self.arrived.set()
-
-    async def _read(self) -> Exception | None:
-        """Read the stream, and return the exception that it, a sink or the encoder raised."""
-        try:
-            self._put(self.encoder.start())
-            async for event in self.stream:
-                if not self.consumer_left:
-                    self._put(self.encoder.event(event))
-                    while self.size >= READ_AHEAD:
-                        await self.taken.wait(None)
-        except Exception as caught:  # noqa: BLE001 - told to the browser, and logged
-            log_failure(caught)
-            return caught
-        return None
-
-    async def _close(self) -> None:
-        """Close the stream, which is over already, except after a cancellation or an exception of the encoder."""
-        with suppress(Exception):  # of a sink; the log has the first one
-            await self.stream.aclose()
+        super().start()
 
     def _put(self, frames: list[bytes]) -> None:
-        if frames and not self.consumer_left:
+        if frames and not self.discards:
             self.frames += frames
             self.size += sum(map(len, frames))
             self.arrived.set()
+
+    async def _put_last(self, frames: list[bytes]) -> None:
+        self._put(frames)
+
+    async def _wait_for_room(self) -> None:
+        await self.taken.wait(None)
+
+    def _on_end(self) -> None:
+        self.arrived.set()
 
     def take(self) -> bytes:
         """Return all frames that wait for the consumer."""
@@ -81,7 +53,7 @@ class _Reader:
 
     def leave(self) -> None:
         """Note that the consumer has left: nothing is kept for it any more."""
-        self.consumer_left = True
+        self.discards = True
         self.frames.clear()
         self.size = 0
         if self.task is not None:
@@ -108,7 +80,7 @@ class AsyncFrames(AsyncIterator[bytes]):
 
     async def __anext__(self) -> bytes:
         if self._waiting:
-            raise RuntimeError("these frames are being read already: one reader at a time")
+            raise RuntimeError(ONE_READER_MESSAGE)
         self._waiting = True
         try:
             while not self._closed:

@@ -43,15 +43,16 @@ class Task(abc.ABC):
 
 def make_signal() -> Signal:
     """Make a signal for the event loop that is running."""
-    return _AsyncioSignal() if _on_asyncio() else _TrioSignal()
+    return _AsyncioSignal() if on_asyncio() else _TrioSignal()
 
 
 def start(function: _Function) -> Task:
     """Start an async function in a task of its own. Raises `RuntimeError` where no event loop is running."""
-    return _AsyncioTask(function) if _on_asyncio() else _TrioTask(function)
+    return _AsyncioTask(function) if on_asyncio() else _TrioTask(function)
 
 
-def _on_asyncio() -> bool:
+def on_asyncio() -> bool:
+    """Return `True` in an event loop of asyncio."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

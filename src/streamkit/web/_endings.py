@@ -19,6 +19,9 @@ _ERRORS = {
     "disconnected": (502, "The connection to the model was lost. Please try again."),
     "api_error": (502, "The model failed to answer. Please try again."),
     "invalid_response": (502, "The model sent an invalid reply. Please try again."),
+    "server_lost": (502, "The server was lost in the middle of the reply. Please try again."),
+    "no_viewers": (500, "The reply was stopped because nobody was reading it."),
+    "reply_too_large": (500, "The reply was stopped because it became too large."),
     "overloaded": (503, "The model is overloaded. Please try again later."),
     "timeout": (504, "The model took too long to answer. Please try again."),
 }
@@ -60,8 +63,18 @@ def http_error(error: BaseException) -> HTTPError:
     return HTTPError(*_ERRORS[error_kind(error)])
 
 
+class ReplyStopped(Exception):  # noqa: N818 - the server meant it
+    """The reason for which the server stopped a reply: `kind` is a key of the table of sentences."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"the server stopped the reply: {kind}")
+        self.kind = kind
+
+
 def error_kind(error: BaseException) -> str:
     """Return the kind of an error, a key of the table of sentences."""
+    if isinstance(error, ReplyStopped):
+        return error.kind
     if isinstance(error, anthropic.APITimeoutError):
         return "timeout"
     if isinstance(error, anthropic.APIConnectionError):
@@ -101,9 +114,10 @@ def ending_of(result: StreamResult[Any, Any], error: BaseException | None) -> En
     """Return how a reply ended: by its result, and by an exception that was raised outside of the stream."""
     status: str = result.status
     cause = error or result.error
-    if error is not None and not (isinstance(error, anthropic.APIError) and error is result.error):
+    stopped = isinstance(error, ReplyStopped)  # the server interrupted the stream: the status of the result says so
+    if error is not None and not stopped and not (isinstance(error, anthropic.APIError) and error is result.error):
         status = "failed"
-    kind = None if status in ("complete", "interrupted") else error_kind(cause or RuntimeError())
+    kind = error_kind(cause or RuntimeError()) if stopped or status not in ("complete", "interrupted") else None
     reason = result.stop_reason
     return Ending(
         status,
@@ -114,6 +128,9 @@ def ending_of(result: StreamResult[Any, Any], error: BaseException | None) -> En
         None if result.message is None else str(result.message.model),
     )
 
+
+LOST = Ending("disconnected", "server_lost", None, {}, usage_final=False, model=None)
+"""The ending of a reply whose server was lost, as another server tells it."""
 
 _INPUT_COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 

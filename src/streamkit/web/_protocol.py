@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -47,3 +47,7 @@ class Protocol(abc.ABC):
     @abc.abstractmethod
     def encoder(self) -> Encoder:
         """Make the encoder for one reply."""
+
+    @abc.abstractmethod
+    def lost(self, frames: Iterable[bytes]) -> list[bytes]:
+        """Return the frames that end a reply whose server was lost. `frames` are those that were sent so far."""

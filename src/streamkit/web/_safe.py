@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +22,13 @@ def to_frame(text: str) -> bytes:
     except UnicodeEncodeError:
         # A surrogate pair may be split over two deltas. As JSON escapes, the browser can join the two halves.
         return f"data: {escape_surrogates(text)}\n\n".encode()
+
+
+def payloads(frames: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """Iterate over the JSON objects in frames that `to_frame` made."""
+    for frame in frames:
+        if frame.startswith(b"data: {"):
+            yield json.loads(frame[len(b"data: ") :])
 
 
 def escape_surrogates(text: str) -> str:

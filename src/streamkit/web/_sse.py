@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, cast, overload
+from typing import Any, overload
 
 import anyio
 import anyio.from_thread
 
-from streamkit import AsyncEventStream, AsyncTextStream, EventStream, TextStream
+from streamkit import AsyncEventStream, EventStream
 
+from ._arguments import check_protocol, check_seconds, check_stream
 from ._async_frames import AsyncFrames
 from ._protocol import Encoder, Protocol
 from ._sync_frames import Frames
-
-_LONGEST_PING = 86_400.0  # one day; a wait of a thread is limited as well
 
 
 @overload
@@ -45,19 +44,9 @@ def sse(stream: Any, protocol: Protocol, *, ping: float = 15.0, detach: bool = F
     Raises `TypeError` for a stream of another kind, a protocol that is not an instance of `Protocol`, and a sync stream
     in an async application, which would never close it; `ValueError` for a stream that has ended or a wrong `ping`.
     """
-    if isinstance(stream, TextStream | AsyncTextStream):
-        raise TypeError(
-            f"expected a stream of stream_events, got {type(cast('Any', stream)).__name__}, which lacks tools and "
-            "thinking: call stream_events with the same arguments"
-        )
-    if not _is_event_stream(stream):
-        raise TypeError(f"expected a stream of stream_events, got {type(stream).__name__}")
-    if not isinstance(protocol, Protocol):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"expected a protocol such as AISDK(), got {protocol!r}")
-    if not isinstance(ping, int | float) or isinstance(ping, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"expected a number of seconds for ping=, got {ping!r}")
-    if not 0 < ping <= _LONGEST_PING:
-        raise ValueError(f"expected more than 0 seconds for ping=, and at most a day, got {ping!r}")
+    check_stream(stream)
+    check_protocol(protocol)
+    check_seconds("ping", ping)
     return _frames(stream, protocol.encoder(), ping=ping, detach=detach)
 
 
@@ -68,8 +57,6 @@ def _frames(
     ping: float,
     detach: bool,
 ) -> AsyncFrames | Frames:
-    if stream.status not in ("pending", "streaming"):
-        raise ValueError(f"expected a stream that is not over, got one that has ended ({stream.status})")
     if isinstance(stream, AsyncEventStream):
         return AsyncFrames(stream, encoder, ping=ping, detach=detach)
     if _in_async_application():
@@ -78,10 +65,6 @@ def _frames(
             "never close a sync iterator: use AsyncAnthropic in an `async def` function"
         )
     return Frames(stream, encoder, ping=ping, detach=detach)
-
-
-def _is_event_stream(stream: object) -> bool:
-    return isinstance(stream, EventStream | AsyncEventStream)
 
 
 def _in_async_application() -> bool:
