@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import inspect
 import os
@@ -33,6 +32,7 @@ PRICED = Reply.text("They push water aside.", model="claude-sonnet-5-5")  # a mo
 
 # What the blocks below a heading get for an answer, block by block; the last one goes on, and elsewhere it is BOATS.
 ANSWERS: dict[str, list[tuple[Reply, ...]]] = {
+    "The same cut reply, twice": [(CUT,)],
     "Errors and retries": [(CUT,), (CUT,), RETRIED],
     "Interruption and history": [(BOATS,), (STALLED,), (BOATS,)],
     "Timeouts": [(STALLED,)],
@@ -118,8 +118,9 @@ def test_every_block_of_python_runs_and_prints_what_the_page_says(
     for block in blocks(page):
         heading, position = block.heading, position if block.heading == heading else 0
         if block.language == "text" and printed:
-            # A block of text right after one of Python is its output.
-            assert printed.strip() == block.source.strip(), f"{page.name}:{block.line}"
+            # A block of text right after one of Python is its output, without the blanks at the ends of lines.
+            lines = [line.rstrip() for line in printed.strip().splitlines()]
+            assert lines == block.source.strip().splitlines(), f"{page.name}:{block.line}"
         printed = ""
         if block.language != "python" or block.file:
             continue  # a block with the name of a file is run by the test below
@@ -203,45 +204,6 @@ def test_the_span_of_an_older_sdk_says_how_the_stream_ended(
     )
 
 
-def readme_block(word: str) -> Block:
-    found = [block for block in blocks(ROOT / "README.md") if block.language == "python" and word in block.source]
-    assert len(found) == 1
-    return found[0]
-
-
-def run_readme(word: str, reply: Reply, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    namespace: dict[str, Any] = {}
-    with serve(reply) as server, contextlib.ExitStack() as stack:
-        stack.callback(close, namespace)
-        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
-        run(readme_block(word), ROOT / "README.md", namespace)
-    return namespace
-
-
-@pytest.mark.usefixtures("environment")
-class TestWhatTheReadmeSaysOfTheTwoBlocks:
-    """Should the SDK learn to tell, the README has to say so."""
-
-    def test_the_sdk_takes_half_an_answer_for_a_whole_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        message = run_readme("text_stream", CUT, monkeypatch)["message"]
-        assert (message.content[0].text, message.stop_reason) == ("They push ", None)
-
-    def test_the_sdk_raises_an_error_that_is_not_its_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        with pytest.raises(Exception, match=r"reset|closed|peer|Errno") as caught:
-            run_readme("text_stream", BOATS.reset(after_events=5), monkeypatch)
-        assert not isinstance(caught.value, anthropic.APIError)
-
-    @pytest.mark.parametrize("reply", [CUT, BOATS.reset(after_events=5)], ids=["cut", "reset"])
-    def test_streamkit_raises_and_keeps_what_came(
-        self, reply: Reply, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        result = run_readme("stream_text", reply, monkeypatch)["result"]
-        assert (result.status, result.text) == ("disconnected", "They push ")
-        assert isinstance(result.error, streamkit.StreamError)
-        assert result.new_messages() == [{"role": "assistant", "content": [{"type": "text", "text": "They push "}]}]
-        assert capsys.readouterr().out.startswith("They push \ndisconnected: ")
-
-
 def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, made as GitHub makes them."""
     fenced = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -307,7 +269,7 @@ def test_every_option_is_in_the_reference() -> None:
 
 
 def test_the_readme_stays_short() -> None:
-    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
 ERRORS = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
