@@ -6,6 +6,7 @@ const RULE = /^ {0,3}([-*_])(?:\s*\1){2,}\s*$/;
 const ITEM = /^( {0,3})([-*+]|\d{1,9}[.)])( +|$)/;
 const QUOTE = /^ {0,3}> ?/;
 const DELIMITERS = /^\s*\|?(\s*:?-+:?\s*\|)+(\s*:?-+:?\s*)?$/;
+const DEEPEST = 20; // quotes and lists in each other
 // The parts of a line of text. The limits keep the time for text with many open marks linear.
 const INLINE = new RegExp(
   [
@@ -32,8 +33,9 @@ export function render(element, text) {
   element.markdown = found.map((block) => JSON.stringify(block));
 }
 
-/** Splits lines into blocks. */
-function blocks(lines) {
+/** Splits lines into blocks. Beyond a depth, marks of quotes and lists are text. */
+function blocks(lines, depth = 0) {
+  const [isQuote, isItem] = [QUOTE, ITEM].map((mark) => (line) => depth < DEEPEST && mark.test(line));
   const found = [];
   let at = 0;
   const take = (test) => {
@@ -58,15 +60,16 @@ function blocks(lines) {
     } else if (RULE.test(line)) {
       at += 1;
       found.push({ type: "rule" });
-    } else if (QUOTE.test(line)) {
-      found.push({ type: "quote", blocks: blocks(take((one) => QUOTE.test(one)).map((one) => one.replace(QUOTE, ""))) });
-    } else if (ITEM.test(line)) {
-      found.push(list(line, take));
+    } else if (isQuote(line)) {
+      const quoted = take(isQuote).map((one) => one.replace(QUOTE, ""));
+      found.push({ type: "quote", blocks: blocks(quoted, depth + 1) });
+    } else if (isItem(line)) {
+      found.push(list(line, take, depth + 1));
     } else if (line.includes("|") && DELIMITERS.test(lines[at + 1] ?? "")) {
       found.push({ type: "table", rows: take((one) => one.includes("|")).map(cells) });
     } else {
       at += 1;
-      const isText = (one) => one.trim() && ![FENCE, HEADING, RULE, QUOTE, ITEM].some((start) => start.test(one));
+      const isText = (one) => one.trim() && !isQuote(one) && !isItem(one) && ![FENCE, HEADING, RULE].some((mark) => mark.test(one));
       found.push({ type: "text", text: [line, ...take(isText)].join("\n").trim() });
     }
   }
@@ -74,7 +77,7 @@ function blocks(lines) {
 }
 
 /** Takes a list: lines that begin an item of the same kind, and those that are indented below it. */
-function list(line, take) {
+function list(line, take, depth) {
   const isOrdered = /\d/.test(ITEM.exec(line)[2]);
   const items = [];
   let blank = false;
@@ -91,7 +94,7 @@ function list(line, take) {
     blank = !one.trim();
     return true;
   });
-  return { type: "list", start: isOrdered ? parseInt(line, 10) : null, items: items.map((item) => blocks(item.lines)) };
+  return { type: "list", start: isOrdered ? parseInt(line, 10) : null, items: items.map((item) => blocks(item.lines, depth)) };
 }
 
 const cells = (row) =>
