@@ -87,13 +87,13 @@ class ChatServer:
 
 @contextlib.contextmanager
 def chat_server(
-    api: API | None, folder: Path, *options: str, home: Path = WEB_CHAT, **env: str
+    api: API | None, folder: Path, *options: str, home: Path = WEB_CHAT, port: int | None = None, **env: str
 ) -> Iterator[ChatServer]:
     """The example on a free port. Without an API, it has no key and answers itself."""
-    port = free_port()
+    port = port or free_port()
     log = folder / f"chat-{port}.txt"
     key = {} if api is None else {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": api.server.url}
-    with log.open("wb") as output:
+    with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603
             command(home, "--port", port, *options), env=environment({**key, **env}), stdout=output, stderr=output
         )
