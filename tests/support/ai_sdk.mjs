@@ -1,6 +1,7 @@
 // Feeds bodies to the real `useChat` machinery of the AI SDK, and tells what it makes of each.
 //
-// Reads lines of JSON, { id, body | url, output? }, and writes one line for each.
+// Reads lines of JSON, { id, body | url, output?, replay?, resume? }, and writes one line for each. The
+// client resumes if it is told to, or if there is a `replay` for the answer.
 import { AbstractChat, DefaultChatTransport } from "ai";
 import { createInterface } from "node:readline";
 
@@ -22,13 +23,13 @@ class Chat extends AbstractChat {
   }
 }
 
-async function read({ body, url, output }) {
+async function read({ body, url, output, replay, resume }) {
   const calls = [];
   const finishes = [];
   let posted;
-  const answer = async (_, { body: request }) => {
-    posted = JSON.parse(request);
-    return new Response(body, { headers: { "content-type": "text/event-stream" } });
+  const answer = async (_, { method, body: request }) => {
+    if (method === "POST") posted = JSON.parse(request);
+    return new Response(method === "POST" ? body : replay, { headers: { "content-type": "text/event-stream" } });
   };
   const transport = url
     ? new DefaultChatTransport({ api: url })
@@ -40,6 +41,7 @@ async function read({ body, url, output }) {
       finishes.push({ isAbort, isDisconnect, isError, finishReason }),
   });
   await chat.sendMessage({ text: "Hi" });
+  if (replay !== undefined || resume) await chat.resumeStream();
   if (output !== undefined) {
     const { toolCallId, type } = chat.messages.at(-1).parts.find((part) => part.toolCallId);
     await chat.addToolResult({ tool: type.slice("tool-".length), toolCallId, output });

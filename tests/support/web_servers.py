@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ COMMANDS = {
     "aiohttp": ("aiohttp_app.py", "{port}"),
     "flask": ("-m", "gunicorn", "--bind", "127.0.0.1:{port}", "--log-level", "warning", "flask_app:app"),
 }
+RESUMABLE = (*UVICORN, "replies_app:app")
 BODY = json.dumps({"messages": [{"id": "1", "role": "user", "parts": [{"type": "text", "text": "Hi"}]}]}).encode()
 
 
@@ -35,15 +36,17 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(name: str, api: Server, folder: Path, **environment: str) -> Iterator[int]:
-    """The recipe of a framework on its server, in a process of its own. Gives the port."""
+def running(
+    name: str, api: Server, folder: Path, *, edit: Callable[[str], str] = str, **environment: str
+) -> Iterator[int]:
+    """The recipe of a framework on its server, in a process of its own. Gives the port. `edit` changes the recipe."""
     for block in blocks(PAGE):
         if block.file:
-            (folder / block.file).write_text(block.source, encoding="utf-8")
+            (folder / block.file).write_text(edit(block.source), encoding="utf-8")
     port = free_port()
     env = {**os.environ, "ANTHROPIC_API_KEY": "sk-secret-key", "ANTHROPIC_BASE_URL": api.url, "NO_PROXY": "127.0.0.1"}
     env |= {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{folder}", **environment}
-    command = [sys.executable, *(part.format(port=port) for part in COMMANDS[name])]
+    command = [sys.executable, *(part.format(port=port) for part in COMMANDS.get(name, RESUMABLE))]
     with (folder / "log.txt").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log)  # noqa: S603
         try:
@@ -64,10 +67,10 @@ def accepts(port: int) -> bool:
 
 
 @contextlib.contextmanager
-def posted(port: int, body: bytes = BODY) -> Iterator[socket.socket]:
+def posted(port: int, body: bytes = BODY, request: str = "POST /chat") -> Iterator[socket.socket]:
     """A connection over which a request has been sent."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as sock:
-        head = "POST /chat HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n"
+        head = f"{request} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n"
         sock.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
         yield sock
 
@@ -81,9 +84,9 @@ def read_until(sock: socket.socket, text: bytes) -> bytes:
     return found
 
 
-def read_response(port: int, body: bytes = BODY) -> tuple[int, bytes]:
+def read_response(port: int, body: bytes = BODY, request: str = "POST /chat") -> tuple[int, bytes]:
     """The status of the response, and all of it."""
-    with posted(port, body) as sock:
+    with posted(port, body, request) as sock:
         data = b"".join(iter(lambda: sock.recv(65536), b""))
     return int(data.split(b" ", 2)[1]), data
 

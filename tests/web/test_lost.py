@@ -1,4 +1,4 @@
-"""A reply whose server was lost: the frames that end it, read by the real clients, wherever it broke off."""
+"""Replies that broke off, read by the real clients: replayed, and ended because their server was lost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from streamkit.web import AISDK
+from streamkit.testing import Reply
+from streamkit.web import AGUI, AISDK
 from tests.support.bodies import BETA, FIXTURES
 from tests.support.npm import AG_UI, AI_SDK, needs_node, read_with
 from tests.support.reply_bodies import frames_of
@@ -87,3 +88,34 @@ def test_nothing_stays_open() -> None:
         for part in ("TEXT_MESSAGE", "REASONING_MESSAGE", "REASONING", "TOOL_CALL"):
             assert kinds.count(f"{part}_START") == kinds.count(f"{part}_END")
         assert kinds[-1] == "RUN_ERROR"
+
+
+def test_a_server_that_was_lost_after_the_last_frame() -> None:
+    for protocol in (AISDK(), RUN):
+        frames = frames_of(encoded(protocol, FIXTURES[0].read_bytes(), beta=FIXTURES[0].stem in BETA)[0])
+        assert protocol.lost(frames) == protocol.lost([])
+        assert protocol.lost([b": a comment\n\n"]) == protocol.lost([])
+
+
+@needs_node
+@pytest.mark.parametrize("client", [*AI_SDK, AG_UI])
+def test_a_replay_is_not_appended_to_what_the_client_has(client: str) -> None:
+    """Whatever the client has of the reply: nothing, a half, or all."""
+    question: list[Any] = [{"id": "question", "role": "user", "content": "Hi"}]
+    run = AGUI(thread_id="thread-1", run_id="run-1", messages=question)
+    protocol = run if client == AG_UI else AISDK(message_id="reply-1")
+    whole = frames_of(encoded(protocol, Reply.text("They push water aside.").body)[0])
+    with_ids = [f"id: 1234abcd-{number}\n".encode() + frame for number, frame in enumerate(whole, 1)]
+    replay = b"".join(with_ids).decode()
+    heads = [b"".join(with_ids[:count]).decode() for count in range(1, len(whole) + 1)]
+    for found in read_with(client, [{"body": head, "replay": replay} for head in heads]):
+        assert found.get("raised") is None
+        assert [message["role"] for message in found["messages"]] == ["user", "assistant"]
+        reply = found["messages"][-1]
+        text = reply["content"] if client == AG_UI else "".join(part.get("text", "") for part in reply["parts"])
+        assert text == "They push water aside."
+
+
+def test_messages_have_to_be_a_list() -> None:
+    with pytest.raises(TypeError, match="expected a list for messages=, got str"):
+        AGUI(thread_id="1", run_id="2", messages="Hi")  # type: ignore[arg-type]

@@ -201,7 +201,7 @@ async def test_many_viewers_of_one_reply(shared: RedisServer) -> None:
 async def test_viewers_of_many_replies(shared: RedisServer) -> None:
     """Each reply has a viewer of its own in the other process; neither has more connections than redis-py allows."""
     async with workers(shared, *[Reply.text("a " * 20, delay=0.02)] * 300) as one:
-        a, b = one.replies(lease=3), one.replies(lease=3)
+        a, b = one.replies(lease=10, detached=60), one.replies(lease=10)
 
         async def view(key: str) -> None:
             mine = await one.start(a, key)

@@ -141,8 +141,9 @@ async def test_another_process_waits_for_the_lease() -> None:
 async def test_the_clients_of_browsers_are_told_of_a_lost_worker() -> None:
     async with two(STALLED) as one:
         frames = await resumed(one.replies)
+        body = await read_until(frames, b"push")
         one.send(signal.SIGKILL)
-        body = await whole(frames)
+        body += await whole(frames)
     for client in AI_SDK:
         (found,) = read_with(client, [{"body": body.decode()}])
         reply = found["messages"][-1]

@@ -19,18 +19,25 @@ class AGUI(Protocol):
     ends with `RUN_ERROR`, whose `code` is the kind of the error. Sources are `CUSTOM` events with the name `source`.
     A tool use whose input is not complete gets a `TOOL_CALL_RESULT` that says so.
 
-    The protocol: docs.ag-ui.com/concepts/events. Raises `TypeError` for an id that is not a str.
+    `messages` are those of the request, as the client posts them. They are sent back in front of the reply, which
+    `Replies` needs: to a part of the reply that the client has already, it would append the text once more.
+
+    The protocol: docs.ag-ui.com/concepts/events. Raises `TypeError` for an id that is not a str, and for messages that
+    are not a list.
     """
 
-    def __init__(self, *, thread_id: str, run_id: str) -> None:
+    def __init__(self, *, thread_id: str, run_id: str, messages: list[Any] | None = None) -> None:
         for name, value in (("thread_id", thread_id), ("run_id", run_id)):
             if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise TypeError(f"expected a str for {name}=, got {value!r}")
+        if messages is not None and not isinstance(messages, list):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"expected a list for messages=, got {type(messages).__name__}")
         self._ids = {"threadId": thread_id, "runId": run_id}
+        self._messages = messages
 
     def encoder(self) -> Encoder:
         """Make the encoder for one reply."""
-        return _AGUIEncoder(self._ids)
+        return _AGUIEncoder(self._ids, self._messages)
 
     def lost(self, frames: Iterable[bytes]) -> list[bytes]:
         """Return the frames that end a run whose server was lost: those that close what is open, and `RUN_ERROR`."""
@@ -61,15 +68,18 @@ class AGUI(Protocol):
 
 
 class _AGUIEncoder(ReplyEncoder):
-    def __init__(self, ids: dict[str, str]) -> None:
+    def __init__(self, ids: dict[str, str], messages: list[Any] | None) -> None:
         super().__init__()
         self._ids = ids
+        self._messages = messages
         # Ids have to be unique in the thread, and the same when the frames are made again.
         self._base = _base(ids)
         self._parent = self._base  # the message that tool calls belong to
 
     def start(self) -> list[bytes]:
         self._emit(type="RUN_STARTED", **self._ids)
+        if self._messages is not None:
+            self._emit(type="MESSAGES_SNAPSHOT", messages=self._messages)
         return self._taken()
 
     def _part_id(self, number: int) -> str:

@@ -29,8 +29,7 @@ class _Follower:
 
     def __init__(self, calls: RedisCalls, key: str, reply: str, protocol: Protocol) -> None:
         self.buffer = ReplyBuffer(reply)
-        self.loaded = anyio.Event()  # all that was there has been read
-        self.error: Exception | None = None  # of the first read
+        self.loaded = anyio.Event()  # all that was there has been read, or cannot be read
         self.task: Task
         self._calls = calls
         self._key = key
@@ -48,26 +47,20 @@ class _Follower:
     async def run(self) -> None:
         """Read until the end of the reply, until its owner is lost, or until no viewer is left."""
         try:
-            await self._load()
-            while self.error is None and not self.buffer.ended and self.buffer.has_viewers:
-                if not self._has_news:
-                    await self._signal.wait(_POLL)
+            while self.buffer.has_viewers:
                 self._has_news = False
                 try:
                     await self._read()
+                    self.loaded.set()
                 except Exception:  # noqa: BLE001 - of the client; the lease tells for how long to try again
                     await asyncio.sleep(_LISTENING)
-                if time.monotonic() >= self._alive_until + _GRACE:
+                if self.buffer.ended or time.monotonic() >= self._alive_until + _GRACE:
                     break
+                if not self._has_news:
+                    await self._signal.wait(_POLL)
         finally:
             self._end()
-
-    async def _load(self) -> None:
-        try:
-            await self._read()
-        except Exception as error:  # noqa: BLE001 - of the client: raised by `following`
-            self.error = error
-        self.loaded.set()
+            self.loaded.set()
 
     async def _read(self) -> None:
         """Take all that is there."""
@@ -115,8 +108,6 @@ class RedisReader:
         viewer = follower.buffer.join()  # until the caller's own one is there
         try:
             await follower.loaded.wait()
-            if follower.error is not None:
-                raise follower.error
             yield follower.buffer
         finally:
             follower.buffer.leave(viewer)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import AbstractAsyncContextManager
+
+import anyio
 
 from ._async_tasks import on_asyncio
 from ._protocol import Protocol
@@ -47,13 +48,14 @@ class RedisStore:
         reply = await self._calls.request_stop(key)
         if reply is None:
             return False
-        deadline = time.monotonic() + 2 * self._calls.lease
-        while time.monotonic() < deadline:
-            found = await self._calls.current(key)
-            if found is None or found.reply != reply or not found.is_running:
-                break
-            await asyncio.sleep(_POLL)
+        with anyio.move_on_after(2 * self._calls.lease):
+            while await self._is_running(key, reply):  # noqa: ASYNC110 - the end is in Redis
+                await asyncio.sleep(_POLL)
         return True
+
+    async def _is_running(self, key: str, reply: str) -> bool:
+        found = await self._calls.current(key)
+        return found is not None and found.is_running and found.reply == reply
 
     async def aclose(self) -> None:
         """Stop to read."""

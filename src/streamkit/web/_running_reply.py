@@ -70,7 +70,7 @@ class RunningReply(StreamReader):
         self._limits = limits
         self._writer = writer
         self._reason: ReplyStopped | None = None
-        self._watch: Task | None = None
+        self._watch: Task
 
     def run(self, forget: Callable[[RunningReply], None]) -> None:
         """Start to read. Calls `forget` once the reply need not be kept any more."""
@@ -93,8 +93,7 @@ class RunningReply(StreamReader):
 
     async def stop_watching(self) -> None:
         """End the task that keeps the reply."""
-        if self._watch is not None:
-            await self._watch.stop()
+        await self._watch.stop()
 
     async def _watch_viewers(self) -> None:
         """Wait for the end of the reply, and stop the reply if nobody views it for too long."""
