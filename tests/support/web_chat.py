@@ -108,12 +108,12 @@ def chat_server(
 
 
 @contextlib.contextmanager
-def nginx(*upstreams: int, http_version: str = "1.1") -> Iterator[int]:
+def nginx(*upstreams: int, http_version: str = "1.1", port: int | None = None) -> Iterator[int]:
     """nginx with the settings of deploy.md. Of several servers, the others stand in for the first. Gives its port."""
     page = (WEB_CHAT / "deploy.md").read_text(encoding="utf-8")
     settings = re.findall(r"```nginx\n(.*?)```", page, re.DOTALL)[0]
     servers = "; ".join(f"server 127.0.0.1:{one}{' backup' if n else ''}" for n, one in enumerate(upstreams))
-    port = free_port()
+    port = port or free_port()
     for old, new in (
         ("server 127.0.0.1:8000", servers),
         ("listen 80", f"listen 127.0.0.1:{port}"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -180,3 +181,19 @@ def test_workers_that_are_killed_and_started_again(chrome: Chromium, redis: Redi
         server.kill_workers()
         chat.status(CUT)
         assert chat.last_reply.startswith("word0 word1 ")
+
+
+@pytest.mark.slow
+@needs_nginx
+def test_a_lost_connection_is_picked_up(chrome: Chromium, tmp_path: Path) -> None:
+    """nginx goes away in the middle of the reply, and comes back."""
+    with api_server() as api, chat_server(api, tmp_path) as server, contextlib.ExitStack() as stack:
+        api.answer(growing(300))
+        with nginx(server.port) as port:
+            chat = stack.enter_context(tab(chrome, f"http://127.0.0.1:{port}"))
+            chat.send("Hi")
+            chat.sees("word9 ")
+        chat.page.get_by_text("connection lost, connecting again").wait_for()
+        with nginx(server.port, port=port):
+            chat.status("complete")
+            assert chat.last_reply == " ".join(f"word{number}" for number in range(300))

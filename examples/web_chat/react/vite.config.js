@@ -6,6 +6,6 @@ export default defineConfig({
   plugins: [react()],
   server: {
     fs: { allow: [".."] }, // for the style sheet, which both pages share
-    proxy: { "^/(api|chat-cookie)": "http://127.0.0.1:8000" },
+    proxy: { "/api": "http://127.0.0.1:8000" }, // whose page has to be opened once, for the cookie
   },
 });

@@ -1,7 +1,7 @@
 import { useChat } from "@ai-sdk/react";
 import { DefaultChatTransport } from "ai";
 import { useEffect, useRef, useState } from "react";
-import { Message } from "./Message.jsx";
+import { Message, textOf } from "./Message.jsx";
 
 const newId = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
 
@@ -11,61 +11,68 @@ const transport = new DefaultChatTransport({
   prepareSendMessagesRequest: ({ id, messages }) => ({ body: { id, message: messages.at(-1) } }),
 });
 
-const isOver = (message) => message?.role !== "assistant" || message.metadata?.status !== undefined;
-
 async function history(chat) {
   const response = await fetch(`/api/chat/${chat}`);
   if (!response.ok) throw new Error(await response.text());
   return response.json();
 }
 
-/** Loads the history, and shows the chat. */
+/** Loads the history, and shows the chat. A reply whose connection was lost is picked up as after a reload. */
 export function App() {
   const [chat, setChat] = useState(() => (localStorage.chat ??= newId()));
   const [found, setFound] = useState(null);
   const [failure, setFailure] = useState(null);
+  const [text, setText] = useState(""); // of the next message
+  const show = (loaded) => setFound({ ...loaded, key: newId() });
   useEffect(() => {
-    history(chat).then(setFound, () => setFailure("The server cannot be reached. Load the page again."));
+    history(chat).then(show, () => setFailure("The server cannot be reached. Load the page again."));
   }, [chat]);
+
+  /** Shows the history anew, as soon as the server can be reached, if the question has got there. */
+  async function pickUp(question) {
+    for (const wait of [500, 1000, 2000, 4000, 8000]) {
+      await new Promise((done) => setTimeout(done, wait));
+      try {
+        const loaded = await history(chat);
+        if (loaded.messages.some((message) => message.id === question.id)) show(loaded);
+        return;
+      } catch {
+        // not yet
+      }
+    }
+  }
+
   const startAnew = () => {
     setFound(null);
     setChat((localStorage.chat = newId()));
   };
-  if (failure) return <p role="alert">{failure}</p>;
-  return found && <Chat key={chat} chat={chat} found={found} onNew={startAnew} />;
+  if (failure) return <p role="alert" className="notice">{failure}</p>;
+  if (!found) return null;
+  const composer = (isRunning, onSend, onStop) =>
+    <Composer text={text} setText={setText} isRunning={isRunning} onSend={onSend} onStop={onStop} />;
+  return <Chat key={found.key} {...{ chat, found, pickUp, composer }} onNew={startAnew} />;
 }
 
-function Chat({ chat, found, onNew }) {
-  const { messages, setMessages, sendMessage, regenerate, resumeStream, status, error } = useChat({
+function Chat({ chat, found, pickUp, composer, onNew }) {
+  const [isLost, setIsLost] = useState(false);
+  const [told, setTold] = useState(""); // what a screen reader reads out: whole replies, as words would be noise
+  const { messages, sendMessage, regenerate, status, error, clearError } = useChat({
     id: chat,
     messages: found.messages,
     resume: found.running,
     transport,
     generateId: newId,
     throttle: 50, // milliseconds between two renderings
-    onFinish: ({ message, isDisconnect }) => {
-      if (isDisconnect || !isOver(message)) pickUp();
+    onFinish: async ({ message, messages, isDisconnect, isError }) => {
+      setTold(textOf(message).replace(/[*_`#|]/g, ""));
+      if (message.metadata?.status || (isError && !isDisconnect)) return; // over, or refused
+      setIsLost(true);
+      clearError();
+      await pickUp(messages.findLast((one) => one.role === "user"));
+      setIsLost(false);
     },
   });
-  const [isLost, setIsLost] = useState(false); // being picked up
   const isRunning = status === "submitted" || status === "streaming" || isLost;
-
-  /** Resumes a reply whose connection was lost. It arrives from its beginning, so its half is taken away first. */
-  async function pickUp() {
-    setIsLost(true);
-    for (const wait of [500, 1000, 2000, 4000, 8000]) {
-      await new Promise((done) => setTimeout(done, wait));
-      try {
-        const { messages, running } = await history(chat);
-        setMessages(messages);
-        setIsLost(false);
-        return running ? await resumeStream() : undefined;
-      } catch {
-        // the server cannot be reached yet
-      }
-    }
-    setIsLost(false);
-  }
 
   const stop = () => fetch(`/api/chat/${chat}/stop`, { method: "POST" });
   useEffect(() => {
@@ -75,7 +82,8 @@ function Chat({ chat, found, onNew }) {
   });
 
   const last = messages.at(-1);
-  const isWaiting = isRunning && last?.role === "user";
+  const isUnanswered = last?.role === "user";
+  const replies = isUnanswered ? [...messages, { id: "waiting", role: "assistant", parts: [] }] : messages;
   return (
     <>
       <header>
@@ -84,23 +92,17 @@ function Chat({ chat, found, onNew }) {
       </header>
       <main className={isRunning ? "busy" : undefined}>
         <Log>
-          {messages.map((message) => (
+          {replies.map((message, number) => (
             <Message
               key={message.id}
               message={message}
-              isRunning={isRunning && message === last}
-              onRetry={message === last && !isRunning ? () => regenerate() : undefined}
+              isRunning={isRunning && number === replies.length - 1}
+              {...(number === replies.length - 1 && !isRunning && { error, onRetry: () => regenerate() })}
             />
           ))}
-          {last?.role === "user" && (
-            <Message
-              message={{ role: "assistant", parts: [], metadata: { errorText: error?.message } }}
-              isRunning={isWaiting}
-              onRetry={isWaiting ? undefined : () => regenerate()}
-            />
-          )}
         </Log>
-        <Composer isRunning={isRunning} onSend={(text) => sendMessage({ text })} onStop={stop} />
+        {composer(isRunning, (text) => sendMessage({ text }), stop)}
+        <div className="unseen" aria-live="polite">{told}</div>
       </main>
     </>
   );
@@ -123,8 +125,7 @@ function Log({ children }) {
   );
 }
 
-function Composer({ isRunning, onSend, onStop }) {
-  const [text, setText] = useState("");
+function Composer({ text, setText, isRunning, onSend, onStop }) {
   const onSubmit = (event) => {
     event.preventDefault();
     if (isRunning) return onStop();
