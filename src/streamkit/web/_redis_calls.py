@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 import anyio
 
-from . import _redis_scripts as scripts
 from ._redis_log import RedisLog
+from ._redis_scripts import ACQUIRE, APPEND, CURRENT, READ, STOP
 
 # Calls at once, of writers and of readers: redis-py raises an exception where more are made than its pool has
 # connections, and the pool serves the application as well.
@@ -79,11 +79,11 @@ class RedisCalls:
         self.lease = log.lease
         self._prefix = log.prefix
         self._writing, self._reading = asyncio.Semaphore(_MOST_CALLS), asyncio.Semaphore(_MOST_CALLS)
-        self._acquire: Any = client.register_script(scripts.ACQUIRE)
-        self._append: Any = client.register_script(scripts.APPEND)
-        self._current: Any = client.register_script(scripts.CURRENT)
-        self._stop: Any = client.register_script(scripts.STOP)
-        self._read: Any = client.register_script(scripts.READ)
+        self._acquire: Any = client.register_script(ACQUIRE)
+        self._append: Any = client.register_script(APPEND)
+        self._current: Any = client.register_script(CURRENT)
+        self._stop: Any = client.register_script(STOP)
+        self._read: Any = client.register_script(READ)
 
     def channel(self, key: str, reply: str) -> str:
         """Return the name of the stream of a reply, and of the channel that tells of new entries."""
