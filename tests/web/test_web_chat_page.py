@@ -112,7 +112,7 @@ def test_send_watch_stop_and_reload(chat: Tab, api: API) -> None:
     text = chat.last_reply
     chat.page.reload()
     chat.status("stopped · 10 in, at least")
-    assert chat.last_reply == text
+    assert chat.last_reply.startswith(text)  # a word that arrives with the stop may be in the history alone
     wait_until(lambda: api.open_connections == 0)
 
 

@@ -89,7 +89,7 @@ def test_send_watch_stop_and_reload(chat: Tab, api: API) -> None:
     wait_until(lambda: api.open_connections == 0)
     chat.page.reload()
     chat.status("stopped")
-    assert chat.last_reply == text
+    assert chat.last_reply.startswith(text)  # a word that arrives with the stop may be in the history alone
 
     api.answer(HELLO)
     chat.page.get_by_role("button", name="Try again").click()

@@ -82,7 +82,7 @@ def test_a_reply_on_another_server(redis: RedisServer, tmp_path: Path) -> None:
         wait_until(lambda: api.open_connections == 0)
         history = moved.history()
         assert [one["role"] for one in history["messages"]] == ["user", "assistant"]
-        assert history["messages"][1]["parts"][0]["text"] == replay.text
+        assert history["messages"][1]["parts"][0]["text"].startswith(replay.text)
 
         with user.asking("And?") as frames:
             frames.read_until("word100 ")
