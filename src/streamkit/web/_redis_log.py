@@ -17,8 +17,8 @@ class RedisLog:
     within the lease and a second, with the text so far; their status is `disconnected`, the kind of the error
     `server_lost`. The same is told if Redis cannot be reached for as long as the lease.
 
-    `client` is a `redis.asyncio.Redis` of redis-py 5 or newer, on Redis 5 or newer. `prefix` begins the names of its
-    keys. `lease`: seconds after which a process that does not answer counts as dead. A reply survives a restart of
+    `client` is a `redis.asyncio.Redis` of redis-py 5.0.1 or newer, on Redis 5 or newer. `prefix` begins the names of
+    the keys. `lease`: seconds after which a process that does not answer counts as dead. A reply survives a restart of
     Redis, or a failover, that takes less; what Redis lost in it is written again.
 
     Needs asyncio. Raises `TypeError` and `ValueError` for wrong arguments.
