@@ -58,6 +58,7 @@ def readme(session: nox.Session) -> None:
     session.run("bash", "-c", commands[0], env=env)
     for example in sorted(README.parent.glob("examples/[!_]*.py")):
         session.run("bash", "-c", 'uv run --quiet "$0" < /dev/null', str(example), env=env)  # chat.py reads lines
+    session.run("uv", "run", "--quiet", "examples/web_chat/__main__.py", "--help", env=env)  # else it goes on
     session.run("bash", "-c", f'{commands[1]} "$@"', "pytest", *session.posargs, env=env)
 
 

@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.10"
-# dependencies = ["anthropic-streamkit", "fastapi", "redis", "uvicorn"]
+# dependencies = ["anthropic-streamkit[web-redis]", "fastapi", "uvicorn"]
 #
 # [tool.uv.sources]
 # anthropic-streamkit = { path = "../..", editable = true }

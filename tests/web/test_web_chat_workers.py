@@ -162,6 +162,29 @@ def test_the_page_tells_that_its_only_server_was_killed(http_version: str, chrom
 
 @pytest.mark.slow
 @needs_redis
+def test_a_restart_saves_the_running_replies(redis: RedisServer, tmp_path: Path) -> None:
+    url = url_of(redis)
+    with (
+        api_server() as api,
+        chat_server(api, tmp_path, REDIS_URL=url) as one,
+        chat_server(api, tmp_path, REDIS_URL=url) as two,
+        Browser(one.url) as user,
+        Browser(two.url, chat=user.chat, cookies=user.client.cookies) as moved,
+    ):
+        api.answer(growing())
+        with user.asking("Hi") as frames:
+            frames.read_until("word3 ")
+            one.process.terminate()
+            one.process.wait(20)
+        with moved.resuming() as replay:
+            assert metadata_of(replay.rest())["status"] == "interrupted"
+        saved = moved.history()["messages"][1]
+        assert saved["metadata"]["status"] == "interrupted"
+        assert saved["parts"][0]["text"].startswith(replay.text)
+
+
+@pytest.mark.slow
+@needs_redis
 @needs_nginx
 def test_workers_that_are_killed_and_started_again(chrome: Chromium, redis: RedisServer, tmp_path: Path) -> None:
     with (
