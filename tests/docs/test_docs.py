@@ -21,7 +21,7 @@ import streamkit.rich
 import streamkit.testing
 import streamkit.web
 from streamkit.testing import Reply, serve
-from tests.support.pages import PAGES, ROOT, Block, blocks, modules
+from tests.support.pages import PAGES, ROOT, TOGETHER, Block, blocks, modules, name_of
 
 BOATS = Reply.text("They push water aside.")
 # Two pieces of text arrive, "They " and "push ", and then what the fault says.
@@ -109,7 +109,7 @@ def test_every_heading_with_answers_of_its_own_exists() -> None:
 
 
 @pytest.mark.usefixtures("environment")
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [page for page in PAGES if name_of(page) in TOGETHER], ids=name_of)
 def test_every_block_of_python_runs_and_prints_what_the_page_says(
     page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,7 +119,7 @@ def test_every_block_of_python_runs_and_prints_what_the_page_says(
         heading, position = block.heading, position if block.heading == heading else 0
         if block.language == "text" and printed:
             # A block of text right after one of Python is its output.
-            assert printed.strip() == block.source.strip(), f"{page.name}:{block.line}"
+            assert printed.strip() == block.source.strip(), f"{name_of(page)}:{block.line}"
         printed = ""
         if block.language != "python" or block.file:
             continue  # a block with the name of a file is run by the test below
@@ -249,16 +249,16 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_link_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
         if target.startswith("https://"):
             continue
         name, _, anchor = target.partition("#")
         found = (page.parent / name).resolve() if name else page
-        assert found.exists(), f"{page.name}: {target}"
-        assert found.is_relative_to(ROOT), f"{page.name}: {target}"
-        assert not anchor or anchor in anchors(found), f"{page.name}: {target}"
+        assert found.exists(), f"{name_of(page)}: {target}"
+        assert found.is_relative_to(ROOT), f"{name_of(page)}: {target}"
+        assert not anchor or anchor in anchors(found), f"{name_of(page)}: {target}"
 
 
 def public_members(kind: type) -> set[str]:

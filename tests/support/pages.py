@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+TOGETHER = {"README.md", "guide.md", "many-streams.md", "sources.md", "terminal.md", "tracing-and-cost.md", "web.md"}
+"""The pages whose blocks use what the blocks before them made. A block of any other page runs in an empty file."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,17 @@ class Block:
         """The name of the file that the block says it is, in a comment on its first line: `# test_ask.py`."""
         named = re.match(r"# (\w+\.py)\b", self.source)
         return named[1] if named else None
+
+    @property
+    def end(self) -> int:
+        """The line of the closing fence."""
+        return self.line + self.source.count("\n") + 1
+
+
+def name_of(page: Path) -> str:
+    """The path of a page below the repository or docs/."""
+    folder = ROOT / "docs" if page.is_relative_to(ROOT / "docs") else ROOT
+    return page.relative_to(folder).as_posix() if page.is_relative_to(folder) else page.name
 
 
 def blocks(page: Path) -> Iterator[Block]:
@@ -63,7 +77,7 @@ def modules(page: Path) -> dict[str, str]:
             found[block.file] = block.source
             continue
         made, used = _names(block.source)
-        module = f"{page.stem.replace('-', '_')}_line_{block.line}"
+        module = re.sub(r"\W", "_", name_of(page).removesuffix(".md")) + f"_line_{block.line}"
         shared = "; ".join(known[name] for name in sorted(used & known.keys()))  # one line: the block keeps its place
         found[f"{module}.py"] = shared + "\n" * block.line + block.source
         known |= {name: f"from {module} import {name}" for name in made} | _imports(block.source)
