@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import inspect
 import os
 import re
 import subprocess
@@ -17,9 +16,6 @@ import anthropic
 import pytest
 
 import streamkit
-import streamkit.rich
-import streamkit.testing
-import streamkit.web
 from streamkit.testing import Reply, serve
 from tests.support.pages import PAGES, ROOT, TOGETHER, Block, blocks, modules, name_of
 
@@ -257,47 +253,14 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         name, _, anchor = target.partition("#")
         found = (page.parent / name).resolve() if name else page
         assert found.exists(), f"{name_of(page)}: {target}"
-        assert found.is_relative_to(ROOT), f"{name_of(page)}: {target}"
+        folder = ROOT / "docs" if page.is_relative_to(ROOT / "docs") else ROOT  # the site has only what is in docs/
+        assert found.is_relative_to(folder), f"{name_of(page)}: {target}"
         assert not anchor or anchor in anchors(found), f"{name_of(page)}: {target}"
-
-
-def public_members(kind: type) -> set[str]:
-    """The public names that streamkit itself gives a class."""
-    ours = [base for base in kind.__mro__ if base.__module__.startswith("streamkit")]
-    names = {name for base in ours for name in (*vars(base), *inspect.get_annotations(base))}
-    return {name for name in names if not name.startswith("_")}
-
-
-MODULES = {
-    "streamkit": streamkit,
-    "streamkit.rich": streamkit.rich,
-    "streamkit.testing": streamkit.testing,
-    "streamkit.web": streamkit.web,
-}
-CLASSES = {
-    name: value
-    for module in MODULES.values()
-    for name in module.__all__
-    if inspect.isclass(value := vars(module)[name])
-}
-# The SDK's request parameters are the SDK's to explain, the rest of these two is options. rich explains Markdown.
-EXPLAINED_ELSEWHERE = {"MessageParams", "BetaMessageParams", "Markdown"}
 
 
 def explained(name: str) -> bool:
     reference = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
     return re.search(rf"`(?:\w+\.)*{re.escape(name)}\b", reference) is not None
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_every_public_name_is_in_the_reference(module: str) -> None:
-    assert [name for name in MODULES[module].__all__ if not explained(name)] == []
-
-
-@pytest.mark.parametrize("name", sorted(set(CLASSES) - EXPLAINED_ELSEWHERE))
-def test_every_public_member_is_in_the_reference(name: str) -> None:
-    members = public_members(CLASSES[name])
-    assert sorted(member for member in members if not explained(member)) == []
 
 
 def test_every_option_is_in_the_reference() -> None:
