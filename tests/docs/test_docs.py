@@ -23,37 +23,10 @@ BOATS = Reply.text("They push water aside.")
 # Two pieces of text arrive, "They " and "push ", and then what the fault says.
 CUT = BOATS.cut(after_events=5)
 STALLED = BOATS.stall(after_events=5, pings=0.05)
-RETRIED = (Reply.text("", headers={"retry-after": "0.001"}).cut(after_events=1), BOATS)
-TIDE = Reply.tool_use("get_tide", {"harbour": "Brest"})
 PRICED = Reply.text("They push water aside.", model="claude-sonnet-5-5")  # a model that has a price
 
 # What the blocks below a heading get for an answer, block by block; the last one goes on, and elsewhere it is BOATS.
 ANSWERS: dict[str, list[tuple[Reply, ...]]] = {
-    "Errors and retries": [(CUT,), (CUT,), RETRIED],
-    "Interruption and history": [(BOATS,), (STALLED,), (BOATS,)],
-    "Timeouts": [(STALLED,)],
-    "Structured output": [(Reply.text('{"name": "Thekla", "masts": 3}'),)],
-    "Tools and events": [(TIDE,), (TIDE,), (BOATS,)],
-    "Tool runner": [
-        (Reply.tool_use("get_tide", {"harbour": "Brest"}, text="Let me see."), Reply.text("6.5 m in Brest."))
-    ],
-    "Continuing a reply": [
-        (
-            Reply.text("They pu", stop_reason="max_tokens"),
-            Reply.text("push water ").cut(after_events=5),
-            Reply.text("water aside."),
-        ),
-        (
-            Reply.text("They pu", stop_reason="max_tokens"),
-            Reply.text("sh ").cut(after_events=4),
-            Reply.text(" water aside."),
-        ),
-        (
-            Reply.tool_use("get_tide", {"harbour": "Brest"}, text="Let me see."),
-            Reply.text("It is 6", stop_reason="max_tokens"),
-            Reply.text("6.5 m in Brest."),
-        ),
-    ],
     "The price of a reply": [(PRICED,), (PRICED.stall(after_events=5),)],
     "The price of many replies": [(PRICED,)],
 }
@@ -97,7 +70,7 @@ def close(namespace: dict[str, Any]) -> None:
 
 def test_there_are_pages_with_code() -> None:
     with_code = {page.name for page in PAGES if any(block.language == "python" for block in blocks(page))}
-    assert {"README.md", "guide.md"} <= with_code
+    assert {"README.md", "tutorial.md"} <= with_code
 
 
 def test_every_heading_with_answers_of_its_own_exists() -> None:
@@ -133,8 +106,8 @@ def test_every_block_of_python_runs_and_prints_what_the_page_says(
 
 
 @pytest.mark.usefixtures("environment")
-def test_the_tests_in_the_guide_pass(tmp_path: Path) -> None:
-    files = {block.file: block.source for block in blocks(ROOT / "docs" / "guide.md") if block.file}
+def test_the_tests_on_the_page_about_tests_pass(tmp_path: Path) -> None:
+    files = {block.file: block.source for block in blocks(ROOT / "docs" / "how-to" / "testing.md") if block.file}
     assert set(files) == {"ask.py", "test_ask.py"}
     for name, source in files.items():
         (tmp_path / name).write_text(source, encoding="utf-8")
@@ -267,6 +240,14 @@ def test_every_option_is_in_the_reference() -> None:
     options = {*streamkit.StreamOptions.__annotations__, "retries", "on_error", "on_interrupt", "output_format"}
     assert {"sinks", "idle_timeout", "total_timeout", "separator"} <= options
     assert sorted(name for name in options if not explained(name)) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_word_has_to_be_deciphered(page: Path) -> None:
+    """New users stumbled over these words."""
+    text = re.sub(r"`[^`]*`", "", re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL))
+    words = r"\b(verdicts?|(?<!monotonic )clocks?|doors?|way in|hand(s|ed)? (over|in)|peers?|is no)\b"
+    assert re.search(words, re.sub(r"\s+", " ", text), re.IGNORECASE) is None
 
 
 def test_the_readme_stays_short() -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import html
+import json
 import os
 import re
 import shutil
@@ -25,6 +26,34 @@ pytest.importorskip("zensical", reason="the site needs the packages of the group
 NO_NETWORK = {
     **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9"),
     "NO_COLOR": "1",
+}
+# The words that a user may search for, and the page with the answer.
+QUESTIONS = {
+    "wrap existing code": "how-to/wrap-existing-code/",
+    "stop button": "how-to/stop-button/",
+    "timeout stalls": "how-to/timeouts/",
+    "retry request": "how-to/retries/",
+    "history valid": "how-to/history/",
+    "continue reply": "how-to/continue/",
+    "markdown terminal": "terminal/",
+    "fastapi": "web/",
+    "django": "web/",
+    "flask": "web/",
+    "many streams": "many-streams/",
+    "smooth bursts": "how-to/smooth-bursts/",
+    "several readers": "how-to/several-readers/",
+    "structured output": "how-to/structured-output/",
+    "tools": "how-to/tools/",
+    "bedrock": "sources/",
+    "vertex": "sources/",
+    "tracing": "tracing-and-cost/",
+    "log streams": "how-to/logging/",
+    "cost": "tracing-and-cost/",
+    "test offline": "how-to/testing/",
+    "record replay": "how-to/record-and-replay/",
+    "instructor": "how-to/other-libraries/",
+    "langchain": "how-to/other-libraries/",
+    "litellm": "how-to/other-libraries/",
 }
 
 
@@ -134,3 +163,11 @@ def test_lists_are_lists(pages: dict[str, str]) -> None:
         (address, text) for address, page in pages.items() for text in re.findall(r"<p>(.*?)</p>", page, re.S)
     ]
     assert [text for text in paragraphs if re.search(r"^(- |\d+\. |\||```)", text[1], re.MULTILINE)] == []
+
+
+@pytest.mark.parametrize("words", QUESTIONS)
+def test_the_search_finds_the_answer(words: str, site: Path) -> None:
+    """Each word is in the title or the place of an item of the page, so that the search puts it first."""
+    items = json.loads((site / "search.json").read_text(encoding="utf-8"))["items"]
+    titles = [(item["location"].partition("#")[0], " ".join([item["title"], *item["path"]]).lower()) for item in items]
+    assert QUESTIONS[words] in {page for page, title in titles if all(word in title for word in words.split())}
