@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
-TOGETHER = {"README.md", "many-streams.md", "sources.md", "terminal.md", "tracing-and-cost.md", "web.md"}
+TOGETHER = {"README.md", "many-streams.md", "web.md"}
 """The pages whose blocks use what the blocks before them made. A block of any other page runs in an empty file."""
 
 
