@@ -4,6 +4,7 @@ page says.
 
 from __future__ import annotations
 
+import gc
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -55,10 +56,14 @@ def test_a_block_runs_alone(
     for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "ANTHROPIC_CUSTOM_HEADERS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
+    thresholds = gc.get_threshold()  # a block sets them
     namespace: dict[str, Any] = {"__name__": "__main__"}
     # Empty lines in front, so that a traceback names the line of the page.
     code = compile("\n" * block.line + block.source, str(page), "exec", dont_inherit=True)
-    exec(code, namespace)  # noqa: S102 - our own pages
+    try:
+        exec(code, namespace)  # noqa: S102 - our own pages
+    finally:
+        gc.set_threshold(*thresholds)
     printed, errors = capsys.readouterr()
     assert errors == ""
     assert [line.rstrip() for line in printed.splitlines()] == [line.rstrip() for line in output.splitlines()]

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +35,13 @@ def test_the_blocks_of_a_page_are_found(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """What `anthropic.Anthropic()` finds; the address is set for each block. A block may set the garbage collector."""
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What `anthropic.Anthropic()` finds; the address is set for each block."""
     for name in ("ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ANTHROPIC_API_KEY", "test-key")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.chdir(tmp_path)
-    threshold = gc.get_threshold()
-    yield
-    gc.set_threshold(*threshold)
 
 
 def run(block: Block, page: Path, namespace: dict[str, Any]) -> None:

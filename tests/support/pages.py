@@ -16,8 +16,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
-TOGETHER = {"README.md", "many-streams.md", "web.md"}
-"""The pages whose blocks use what the blocks before them made. A block of any other page runs in an empty file."""
+TOGETHER = {"README.md", "web.md"}
+"""The pages whose blocks need a key or are files of their own. A block of any other page runs in an empty file."""
 
 
 @dataclass(frozen=True)
