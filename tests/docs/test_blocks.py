@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.pages import PAGES, TOGETHER, Block, blocks, name_of
+from tests.support.pages import PAGES, TOGETHER, Block, blocks, docstring_blocks, name_of
 
 
 def outputs(page: Path) -> list[tuple[Block, str]]:
@@ -46,24 +46,40 @@ def test_an_output_stands_right_below_its_block(tmp_path: Path) -> None:
     assert [(block.source, output) for block, output in outputs(page)] == [("1\n", "one\n"), ("2\n", "")]
 
 
-@pytest.mark.parametrize("shown", ALONE)
-def test_a_block_runs_alone(
-    shown: tuple[Path, Block, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    page, block, output = shown
-    if "import instructor" in block.source:
-        pytest.importorskip("instructor", reason="instructor has no release for this Python")
+def run_alone(source: str, name: str) -> None:
+    """Run a block as a program that an empty file would be."""
+    thresholds = gc.get_threshold()  # a block sets them
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    try:
+        exec(compile(source, name, "exec", dont_inherit=True), namespace)  # noqa: S102 - our own
+    finally:
+        gc.set_threshold(*thresholds)
+
+
+@pytest.fixture(autouse=True)
+def no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "ANTHROPIC_CUSTOM_HEADERS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    thresholds = gc.get_threshold()  # a block sets them
-    namespace: dict[str, Any] = {"__name__": "__main__"}
+
+
+@pytest.mark.parametrize("shown", ALONE)
+def test_a_block_runs_alone(shown: tuple[Path, Block, str], capsys: pytest.CaptureFixture[str]) -> None:
+    page, block, output = shown
+    if "import instructor" in block.source:
+        pytest.importorskip("instructor", reason="instructor has no release for this Python")
     # Empty lines in front, so that a traceback names the line of the page.
-    code = compile("\n" * block.line + block.source, str(page), "exec", dont_inherit=True)
-    try:
-        exec(code, namespace)  # noqa: S102 - our own pages
-    finally:
-        gc.set_threshold(*thresholds)
+    run_alone("\n" * block.line + block.source, str(page))
     printed, errors = capsys.readouterr()
     assert errors == ""
     assert [line.rstrip() for line in printed.splitlines()] == [line.rstrip() for line in output.splitlines()]
+
+
+@pytest.mark.parametrize("source", [pytest.param(*item[1:], id=item[0]) for item in docstring_blocks().items()])
+def test_a_block_of_a_docstring_runs_alone(source: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run_alone(source, "docstring")
+    assert "there!" in capsys.readouterr().out
+
+
+def test_the_blocks_of_docstrings_are_found() -> None:
+    assert len(docstring_blocks()) >= 2

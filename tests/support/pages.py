@@ -9,6 +9,7 @@ import ast
 import re
 import symtable
 import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,19 @@ def modules(page: Path) -> dict[str, str]:
     return found
 
 
+def docstring_blocks() -> dict[str, str]:
+    """The blocks of code in the docstrings of the library, by the name of a module for each."""
+    found: dict[str, str] = {}
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                text = ast.get_docstring(node) or ""
+                for block in re.finditer(r"^\n((?:    .*\n+)+)", text, re.MULTILINE):
+                    place = re.sub(r"\W", "_", path.relative_to(ROOT / "src").with_suffix("").as_posix())
+                    found[f"{place}_{len(found)}"] = textwrap.dedent(block[1])
+    return found
+
+
 def _names(source: str) -> tuple[set[str], set[str]]:
     """The names that a block makes, and those that it uses but does not make."""
     top = symtable.symtable(source, "block", "exec")
@@ -114,3 +128,5 @@ if __name__ == "__main__":
     for each in PAGES:
         for name, source in modules(each).items():
             (target / name).write_text(source, encoding="utf-8")
+    for name, source in docstring_blocks().items():
+        (target / f"{name}.py").write_text(source, encoding="utf-8")
