@@ -44,6 +44,12 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the site, without network and without a warning, and check its pages, links and search."""
+    uv_run(session, "--group", "docs", "pytest", "-n", "0", "tests/docs/test_site.py", *session.posargs)
+
+
+@nox.session
 def readme(session: nox.Session) -> None:
     """Run the quickstart and the tests by the README's own commands, as they stand there, and each example."""
     commands = re.findall(r"^python3 .*(?:quickstart\.py|pytest)$", README.read_text(encoding="utf-8"), re.MULTILINE)

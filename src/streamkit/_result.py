@@ -82,7 +82,9 @@ class StreamResult(Generic[MessageT, OutputT]):
     thinking: str
     """All thinking."""
     tool_uses: tuple[ToolUseBlock, ...]
-    """The tool-use blocks that are complete (`BetaToolUseBlock` for beta)."""
+    """The tool-use blocks that are complete (`BetaToolUseBlock` for beta).
+
+    A tool use that a limit cut before its first input is not complete."""
     message: MessageT | None
     """The SDK's message, partial if the stream ended early; `None` before `message_start`."""
     usage: Usage
@@ -102,11 +104,11 @@ class StreamResult(Generic[MessageT, OutputT]):
     parse_error: Exception | None
     """The reason for a missing `parsed_output`, if `output_format` was given and the stream is over."""
     invalid_tool_input: tuple[InvalidToolInput, ...]
-    """The tool uses whose input did not parse."""
+    """The tool uses whose input did not parse, or was cut by a limit before it began."""
     timing: Timing
     """The times of the stream, in seconds."""
     attempts: int
-    """The number of requests that were sent."""
+    """The number of requests that were sent, without the SDK's own retries inside each."""
     request_id: str | None
     """The API's id of the request, from the response's headers."""
     failed_attempts: tuple[StreamError, ...] = ()

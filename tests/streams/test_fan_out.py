@@ -1,4 +1,4 @@
-"""Several readers of one stream: `Broadcast`, and the sink for threads that the guide shows."""
+"""Several readers of one stream: `Broadcast`, and the sink for threads that a how-to page shows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:Exception ignored .*async_generator:pytest.PytestUnraisableExceptionWarning",
 )
 
-GUIDE = Path(__file__).parents[2] / "docs" / "guide.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "several-readers.md"
 PIECES = [f"{number} " for number in range(40)]
 REPLY = Reply.text(PIECES)
 ENDINGS = {
@@ -36,8 +36,8 @@ ENDINGS = {
 
 
 def shown(heading: str) -> dict[str, Any]:
-    """The classes and functions of a section of the guide."""
-    section = re.split(r"^## ", GUIDE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    """The classes and functions of a section of the page."""
+    section = re.split(r"^## ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
     (text,) = [part for part in section if part.startswith(heading + "\n")]
     blocks = "\n".join(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL))
     defined = [
@@ -46,12 +46,11 @@ def shown(heading: str) -> dict[str, Any]:
         if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
     ]
     namespace: dict[str, Any] = {"Sink": streamkit.Sink}
-    exec(compile(ast.Module(defined, []), str(GUIDE), "exec"), namespace)  # noqa: S102 - our own page
+    exec(compile(ast.Module(defined, []), str(PAGE), "exec"), namespace)  # noqa: S102 - our own page
     return namespace
 
 
-GUIDED = shown("Several readers")
-ToQueue = GUIDED["ToQueue"]
+ToQueue = shown("Threads")["ToQueue"]
 
 
 @pytest.fixture(params=ENDINGS)

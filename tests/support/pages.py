@@ -9,12 +9,16 @@ import ast
 import re
 import symtable
 import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+TOGETHER = {"README.md", "web.md"}
+"""The pages whose blocks need a key or are files of their own. A block of any other page runs in an empty file."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,17 @@ class Block:
         """The name of the file that the block says it is, in a comment on its first line: `# test_ask.py`."""
         named = re.match(r"# (\w+\.py)\b", self.source)
         return named[1] if named else None
+
+    @property
+    def end(self) -> int:
+        """The line of the closing fence."""
+        return self.line + self.source.count("\n") + 1
+
+
+def name_of(page: Path) -> str:
+    """The path of a page below the repository or docs/."""
+    folder = ROOT / "docs" if page.is_relative_to(ROOT / "docs") else ROOT
+    return page.relative_to(folder).as_posix() if page.is_relative_to(folder) else page.name
 
 
 def blocks(page: Path) -> Iterator[Block]:
@@ -63,10 +78,23 @@ def modules(page: Path) -> dict[str, str]:
             found[block.file] = block.source
             continue
         made, used = _names(block.source)
-        module = f"{page.stem.replace('-', '_')}_line_{block.line}"
+        module = re.sub(r"\W", "_", name_of(page).removesuffix(".md")) + f"_line_{block.line}"
         shared = "; ".join(known[name] for name in sorted(used & known.keys()))  # one line: the block keeps its place
         found[f"{module}.py"] = shared + "\n" * block.line + block.source
         known |= {name: f"from {module} import {name}" for name in made} | _imports(block.source)
+    return found
+
+
+def docstring_blocks() -> dict[str, str]:
+    """The blocks of code in the docstrings of the library, by the name of a module for each."""
+    found: dict[str, str] = {}
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                text = ast.get_docstring(node) or ""
+                for block in re.finditer(r"^\n((?:    .*\n+)+)", text, re.MULTILINE):
+                    place = re.sub(r"\W", "_", path.relative_to(ROOT / "src").with_suffix("").as_posix())
+                    found[f"{place}_{len(found)}"] = textwrap.dedent(block[1])
     return found
 
 
@@ -100,3 +128,5 @@ if __name__ == "__main__":
     for each in PAGES:
         for name, source in modules(each).items():
             (target / name).write_text(source, encoding="utf-8")
+    for name, source in docstring_blocks().items():
+        (target / f"{name}.py").write_text(source, encoding="utf-8")

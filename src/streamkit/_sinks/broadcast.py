@@ -51,7 +51,11 @@ class Broadcast(AsyncSink):
         self._departure = _Signal()  # of a piece that a reader took, or of a reader
 
     def reader(self) -> BroadcastReader:
-        """Return a new reader, at any time: before the stream begins, while it runs, or after its end."""
+        """Return a new reader, for one task, at any time: before the stream begins, while it runs, or after its end.
+
+        A reader counts as slow from its first piece on, until it ends, is closed (`aclose()`, `async with`), or nothing
+        refers to it. Of a stream that was interrupted the iteration raises `StreamError`.
+        """
         return BroadcastReader(self)
 
     async def attempt(self, number: int, delay: float, error: StreamError | None) -> None:  # noqa: ARG002

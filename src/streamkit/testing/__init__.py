@@ -1,7 +1,16 @@
 """A loopback server that streams as the Messages API does, for tests without a key and a network.
 
+    from streamkit import collect
+    from streamkit.testing import Reply, serve
+
     with serve(Reply.text("Hello there!")) as server:
-        result = collect(server.client(), model="claude-test", max_tokens=10, messages=[...])
+        result = collect(
+            server.client(),
+            model="claude-test",
+            max_tokens=10,
+            messages=[{"role": "user", "content": "Hello?"}],
+        )
+    print(result.text)
 
 The SDK's real client talks to the server over a real socket. Times are in seconds, sizes in bytes; an "event" is one
 frame of the body, a ping or inserted garbage included.

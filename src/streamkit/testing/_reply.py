@@ -75,17 +75,20 @@ class Reply:
     """An answer of the server to one request. Immutable: class methods make one, fault methods return a changed copy.
 
     Options of `text`, `thinking`, `tool_use`, `blocks`, `events` and `recorded`:
-        delay: seconds between two events (between two HTTP chunks, if the chunks have sizes of their own).
-        header_delay: seconds before the status line.
-        headers: additional response headers; a header replaces the server's own of the same name.
-        chunk_size: bytes per HTTP chunk, instead of one event per chunk.
-        status, content_type: of the response; 200 and `text/event-stream; charset=utf-8` by default.
+
+    - `delay`: seconds between two events (between two HTTP chunks, if the chunks have sizes of their own).
+    - `header_delay`: seconds before the status line. A client that disconnects ends the delay.
+    - `headers`: additional response headers; a header replaces the server's own of the same name.
+    - `chunk_size`: bytes per HTTP chunk, instead of one event per chunk. `recorded` has `chunk_sizes`.
+    - `status`, `content_type`: of the response; 200 and `text/event-stream; charset=utf-8` by default.
 
     Options of the first four only:
-        pings: true (the default) for a ping after `message_start`.
-        usage: counts that replace the default ones (10 input tokens, one output token per delta). As with the API,
-            `message_start` reports 1 output token and `message_delta` the final count.
-        stop_reason, stop_sequence, model, message_id: of the message.
+
+    - `pings`: true (the default) for a ping after `message_start`.
+    - `usage`: counts that replace the default ones (10 input tokens, one output token per delta). As with the API,
+      `message_start` reports 1 output token and `message_delta` the final count.
+    - `stop_reason`, `stop_sequence`, `model`, `message_id`: of the message. The model is `"claude-test"` by default,
+      whatever the request asks for.
 
     All methods raise `TypeError` or `ValueError` at once for invalid arguments.
     """

@@ -246,5 +246,8 @@ def serve(*replies: Reply, repeat: bool = False, strict: bool = False) -> Server
     A request beyond the last reply gets HTTP 400 with an explanation; with `repeat` the replies start over instead.
     With `strict`, leaving the server raises `AssertionError` if a reply was never requested, unless another exception
     is on its way. Raises `ValueError` without a reply, and `TypeError` for an object that is not a `Reply`.
+
+    The server also answers on the paths of Bedrock and Vertex. A request to Bedrock gets its reply in the framing of
+    AWS, with the request id in `x-amzn-requestid`.
     """
     return Server(replies, repeat, strict)

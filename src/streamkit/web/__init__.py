@@ -1,11 +1,18 @@
 """Streamed replies for the browser: server-sent events for any web framework, in the protocols of chat frontends.
 
-    from anthropic import AsyncAnthropic
     from streamkit import stream_events
-    from streamkit.web import AISDK, sse, to_messages
+    from streamkit.testing import Reply, serve
+    from streamkit.web import AISDK, sse
 
-    stream = await stream_events(client, messages=to_messages(body["messages"]), **params).open()
-    return StreamingResponse(sse(stream, AISDK()), headers=AISDK.headers)
+    with serve(Reply.text("Hello there!")) as server:
+        stream = stream_events(
+            server.client(),
+            model="claude-test",
+            max_tokens=10,
+            messages=[{"role": "user", "content": "Hello?"}],
+        )
+        for frame in sse(stream, AISDK()):  # the body of a streaming response
+            print(frame.decode(), end="")
 
 The last frames tell how the reply ended. Nothing that the server should keep to itself reaches the browser: no text of
 an exception, no header, no request id, no signature and no encrypted content.

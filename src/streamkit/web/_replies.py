@@ -22,9 +22,8 @@ class ReplyActive(RuntimeError):  # noqa: N818 - a state, to which an app has an
 class Replies:
     """Replies that go on without viewers: a browser that reloads, or loses its connection, resumes them.
 
-        replies = Replies()
-        body = await replies.start(chat_id, stream, AISDK())  # in the handler of POST
-        body = await replies.resume(chat_id, AISDK())  # in the handler of GET; None: answer with status 204
+    The body of the response to a POST is `await replies.start(chat_id, stream, AISDK())`, and to a GET after a reload
+    `await replies.resume(chat_id, AISDK())`; if that is `None`, answer with status 204.
 
     Make one for the application. A key is a str, such as the ids of user and chat. Whoever resumes a key reads its
     reply: authorise GET and DELETE as you do POST.
