@@ -109,7 +109,10 @@ def chat_server(
 
 @contextlib.contextmanager
 def nginx(*upstreams: int, http_version: str = "1.1", port: int | None = None) -> Iterator[int]:
-    """nginx with the settings of deploy.md. Of several servers, the others stand in for the first. Gives its port."""
+    """nginx with the settings of deploy.md, on a machine that compresses all else. Gives its port.
+
+    Of several servers, the others stand in for the first.
+    """
     page = (WEB_CHAT / "deploy.md").read_text(encoding="utf-8")
     settings = re.findall(r"```nginx\n(.*?)```", page, re.DOTALL)[0]
     servers = "; ".join(f"server 127.0.0.1:{one}{' backup' if n else ''}" for n, one in enumerate(upstreams))
@@ -126,7 +129,10 @@ def nginx(*upstreams: int, http_version: str = "1.1", port: int | None = None) -
         paths = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)
         head = f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;\nevents {{}}\n"
         config = Path(folder) / "nginx.conf"
-        config.write_text(f"{head}http {{\naccess_log off;\n{paths}{settings}}}\n", encoding="utf-8")
+        config.write_text(
+            f"{head}http {{\naccess_log off;\ngzip on;\ngzip_types *;\ngzip_min_length 1;\n{paths}{settings}}}\n",
+            encoding="utf-8",
+        )
         process = subprocess.Popen([str(NGINX), "-p", folder, "-c", str(config)], stderr=subprocess.PIPE)  # noqa: S603
         try:
             wait_until(lambda: process.poll() is not None or accepts(port))

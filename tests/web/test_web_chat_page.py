@@ -163,7 +163,8 @@ class TestMarkdown:
             const { render } = await import("/markdown.js");
             const whole = document.createElement("div"), grown = document.createElement("div");
             for (let size = 1; size <= text.length; size += 1) render(grown, text.slice(0, size));
-            render(whole, text);
+            render(whole, text + "\\n~~~\\nmore");
+            render(whole, text); // as after a replay
             return [grown.innerHTML, whole.innerHTML];
         }"""
         grown, whole = chat.page.evaluate(script, text)

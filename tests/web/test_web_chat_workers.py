@@ -217,6 +217,9 @@ def test_a_lost_connection_is_picked_up(chrome: Chromium, tmp_path: Path) -> Non
             chat.send("Hi")
             chat.sees("word9 ")
         chat.page.get_by_text("connection lost, connecting again").wait_for()
+        asked: list[str] = []
+        chat.page.on("request", lambda request: asked.append(request.headers.get("last-event-id", "")))
         with nginx(server.port, port=port):
             chat.status("complete")
             assert chat.last_reply == " ".join(f"word{number}" for number in range(300))
+            assert re.fullmatch(r"\w+-\d+", asked[-1])  # and not from the beginning
