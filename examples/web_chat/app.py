@@ -62,7 +62,7 @@ class Pages(StaticFiles):
         response = await super().get_response(path, scope)
         MutableHeaders(raw=response.raw_headers).update(PAGE_HEADERS)
         request = Request(scope)
-        if not ID.fullmatch(request.cookies.get(COOKIE, "")):
+        if response.media_type == "text/html" and not ID.fullmatch(request.cookies.get(COOKIE, "")):
             secure = request.url.scheme == "https"
             user = secrets.token_urlsafe(24)
             response.set_cookie(COOKIE, user, max_age=30 * 86_400, httponly=True, samesite="lax", secure=secure)

@@ -25,6 +25,9 @@ from tests.support.harness import wait_until
 from tests.support.web import payloads
 from tests.support.web_servers import accepts, free_port
 
+if sys.platform == "win32":
+    pytest.skip("the server of the chat is ended by signals", allow_module_level=True)
+
 WEB_CHAT = EXAMPLES / "web_chat"
 KEY = "sk-secret-key"
 # In every error and header of the API, and so never in what a browser gets.
@@ -240,7 +243,3 @@ def assert_no_secrets(*responses: httpx.Response) -> None:
     for response in responses:
         shown = f"{dict(response.headers)} {response.text}".lower()
         assert not [secret for secret in SECRETS if secret in shown], shown
-
-
-if sys.platform == "win32":
-    pytest.skip("the server of the chat is ended by signals", allow_module_level=True)

@@ -310,6 +310,18 @@ async def test_viewers_elsewhere_keep_a_reply_running(shared: RedisServer) -> No
         assert metadata(await whole(await resumed(b)))["error"] == "no_viewers"
 
 
+@pytest.mark.parametrize("after", [0, 1000])
+async def test_a_viewer_that_has_more_than_the_log_is_told_that_the_server_was_lost(
+    shared: RedisServer, after: int
+) -> None:
+    async with workers(shared, STALLED) as one:
+        a, b = one.replies(), one.replies()
+        await read_until(await one.start(a), b"push")
+        theirs = await resumed(b, after=after)
+        await b.aclose()
+        assert metadata(await whole(theirs))["error"] == "server_lost"
+
+
 async def test_a_process_that_ends_while_its_viewers_follow(shared: RedisServer) -> None:
     async with workers(shared, STALLED) as one:
         a, b = one.replies(), one.replies()

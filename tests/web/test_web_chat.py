@@ -254,6 +254,7 @@ def test_the_page(server: ChatServer) -> None:
     cookie = response.headers["set-cookie"]
     assert "HttpOnly" in cookie
     assert "SameSite=lax" in cookie
+    assert "set-cookie" not in httpx.get(f"{server.url}/style.css", trust_env=False).headers  # one cookie a page
     assert_no_secrets(response)
     for name in ("chat.js", "reply.js", "markdown.js"):
         script = (WEB_CHAT / "page" / name).read_text(encoding="utf-8")

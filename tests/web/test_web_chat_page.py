@@ -272,6 +272,11 @@ class TestUse:
             assert phone.runs("document.documentElement.scrollWidth <= innerWidth")
             assert phone.runs("log.scrollWidth <= log.clientWidth")
             assert phone.runs("document.documentElement.scrollHeight <= innerHeight")
+            at_end = "log.scrollHeight - log.scrollTop - log.clientHeight < 2"
+            assert phone.runs(at_end)
+            phone.page.set_viewport_size({"width": 360, "height": 320})  # as by a keyboard on the screen
+            phone.page.wait_for_function(at_end)
+            phone.page.set_viewport_size(PHONE["viewport"])
             box = phone.page.get_by_role("button", name="Send").bounding_box()
             assert box is not None
             assert box["y"] + box["height"] <= PHONE["viewport"]["height"]

@@ -9,6 +9,7 @@ const newId = () => crypto.getRandomValues(new Uint32Array(4)).join("-"); // `ra
 
 let chat = (localStorage.chat ??= newId()); // the chat that a reload shows again
 let running = null; // the reply that is being received
+let isAtEnd = true; // the page follows the text, unless the reader has scrolled up
 const views = [];
 
 /** A message on the page. */
@@ -32,7 +33,6 @@ class View {
   }
 
   draw() {
-    const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
     const content = this.message.parts.map((part) => part.text ?? "").join("\n\n");
     if (this.message.role === "user") {
       this.body.textContent = content;
@@ -40,7 +40,7 @@ class View {
       render(this.body, content);
       this.drawStatus(running === this);
     }
-    if (atEnd) log.scrollTop = log.scrollHeight;
+    scrollToEnd();
   }
 
   drawStatus(isRunning) {
@@ -63,6 +63,10 @@ class View {
     this.announced += blocks.length;
     if (this.isLive) blocks.forEach((block) => announce(block.innerText));
   }
+}
+
+function scrollToEnd() {
+  if (isAtEnd) log.scrollTop = log.scrollHeight;
 }
 
 /** Lets a screen reader read a text out. */
@@ -148,7 +152,8 @@ function send() {
   const message = { id: newId(), role: "user", parts: [{ type: "text", text: words }] };
   new View(message);
   views.forEach((view) => view.draw()); // only the last reply can be tried again
-  log.scrollTop = log.scrollHeight;
+  isAtEnd = true;
+  scrollToEnd();
   ask(message);
 }
 
@@ -169,7 +174,6 @@ async function load() {
     new View({ id: "", role: "assistant", parts: [], metadata: {} }); // its reply was lost
   }
   views.forEach((view) => view.draw());
-  log.scrollTop = log.scrollHeight;
   if (found.running) await receive();
 }
 
@@ -178,6 +182,10 @@ composer.addEventListener("submit", (event) => {
   if (running) stop();
   else send();
 });
+log.addEventListener("scroll", () => {
+  isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
+});
+new ResizeObserver(scrollToEnd).observe(log); // a keyboard on the screen takes half of it
 text.addEventListener("input", resize);
 text.addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;

@@ -33,6 +33,8 @@ export function render(element, text) {
   element.markdown = found.map((block) => JSON.stringify(block));
 }
 
+const isOther = (line) => [FENCE, HEADING, RULE].some((mark) => mark.test(line));
+
 /** Splits lines into blocks. Beyond a depth, marks of quotes and lists are text. */
 function blocks(lines, depth = 0) {
   const [isQuote, isItem] = [QUOTE, ITEM].map((mark) => (line) => depth < DEEPEST && mark.test(line));
@@ -69,7 +71,7 @@ function blocks(lines, depth = 0) {
       found.push({ type: "table", rows: take((one) => one.includes("|")).map(cells) });
     } else {
       at += 1;
-      const isText = (one) => one.trim() && !isQuote(one) && !isItem(one) && ![FENCE, HEADING, RULE].some((mark) => mark.test(one));
+      const isText = (one) => one.trim() && !isQuote(one) && !isItem(one) && !isOther(one);
       found.push({ type: "text", text: [line, ...take(isText)].join("\n").trim() });
     }
   }
@@ -85,8 +87,9 @@ function list(line, take, depth) {
     const [mark, , bullet] = ITEM.exec(one) ?? [];
     const item = items.at(-1);
     if (bullet && /\d/.test(bullet) === isOrdered && !(item && one.search(/\S/) >= item.indent)) {
-      items.push({ indent: Math.min(mark.length, bullet.length + one.search(/\S/) + 1), lines: [one.slice(mark.length)] });
-    } else if (one.trim() && one.search(/\S/) < item.indent && (blank || bullet || FENCE.test(one) || HEADING.test(one))) {
+      const indent = Math.min(mark.length, one.search(/\S/) + bullet.length + 1);
+      items.push({ indent, lines: [one.slice(mark.length)] });
+    } else if (one.trim() && one.search(/\S/) < item.indent && (blank || bullet || isOther(one))) {
       return false;
     } else {
       item.lines.push(one.slice(Math.min(item.indent, Math.max(one.search(/\S/), 0))));
@@ -94,7 +97,8 @@ function list(line, take, depth) {
     blank = !one.trim();
     return true;
   });
-  return { type: "list", start: isOrdered ? parseInt(line, 10) : null, items: items.map((item) => blocks(item.lines, depth)) };
+  const start = isOrdered ? parseInt(line, 10) : null;
+  return { type: "list", start, items: items.map((item) => blocks(item.lines, depth)) };
 }
 
 const cells = (row) =>
@@ -116,8 +120,10 @@ function toNode(block) {
   if (block.type === "quote") return make("blockquote", block.blocks.map(toNode));
   if (block.type === "table") return table(block.rows);
   if (block.type === "text") return make("p", inline(block.text));
-  const items = block.items.map((content) =>
-    make("li", content.flatMap((one) => (one.type === "text" && content[0] === one ? inline(one.text) : [toNode(one)]))));
+  const items = block.items.map(([first, ...others]) => {
+    const start = first?.type === "text" ? inline(first.text) : first ? [toNode(first)] : [];
+    return make("li", [...start, ...others.map(toNode)]);
+  });
   return block.start === null ? make("ul", items) : make("ol", items, { start: block.start });
 }
 

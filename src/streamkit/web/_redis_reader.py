@@ -82,6 +82,7 @@ class _Follower:
         """Tell the viewers, if there are any, that the server was lost, unless they have the end of the reply."""
         buffer = self.buffer
         if buffer.has_viewers and not buffer.ended:
+            buffer.lost_at = len(buffer.frames)
             sent = (frame.partition(b"\n")[2] for frame in buffer.frames)  # without the ids
             buffer.add(buffer.numbered(self._protocol.lost(sent)), ended=True)
 

@@ -139,7 +139,7 @@ class Replies:
 
     def _view(self, buffer: ReplyBuffer, after: int | str) -> ReplyFrames | None:
         position = buffer.position(after)
-        if buffer.ended and position >= len(buffer.frames):
+        if buffer.ended and buffer.lost_at is None and position >= len(buffer.frames):
             return None
         return ReplyFrames(buffer, position, ping=self._ping)
 

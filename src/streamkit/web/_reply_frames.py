@@ -24,6 +24,7 @@ class ReplyBuffer:
         self.frames: list[bytes] = []
         self.size: int = 0  # in bytes
         self.ended: bool = False
+        self.lost_at: int | None = None  # the number of frames before those that tell that the server was lost
         self.last_viewed: float = time.monotonic()  # when the last viewer left
         self._name = reply_id[:8]  # the whole id is the right to write the reply
         self._viewers: set[Signal] = set()
@@ -78,6 +79,7 @@ class ReplyFrames(AsyncIterator[bytes]):
         self._position = position
         self._ping = ping
         self._waiting = False
+        self._has_frames = False
         self._signal = buffer.join()
         self._closed = False
 
@@ -90,9 +92,14 @@ class ReplyFrames(AsyncIterator[bytes]):
         self._waiting = True
         try:
             while not self._closed:
+                lost_at = self._buffer.lost_at
+                if lost_at is not None and not self._has_frames:
+                    # The browser may have frames of the lost server that did not reach the log.
+                    self._position = min(self._position, lost_at)
                 frames = self._buffer.frames[self._position : self._position + _MOST_FRAMES]
                 if frames:
                     self._position += len(frames)
+                    self._has_frames = True
                     return joined(frames)
                 if self._buffer.ended:
                     break

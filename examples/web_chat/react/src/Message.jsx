@@ -7,7 +7,8 @@ import { statusText } from "../../page/reply.js";
 const safeUrl = (url) => (/^https?:\/\//i.test(url) ? url : undefined);
 const components = {
   h1: "h3", h2: "h4", h3: "h5", h4: "h6", h5: "h6", // below the headings of the page
-  a: ({ href, children }) => (href ? <a href={href} target="_blank" rel="noopener noreferrer">{children}</a> : children),
+  a: ({ href, children }) =>
+    href ? <a href={href} target="_blank" rel="noopener noreferrer">{children}</a> : children,
   img: ({ alt }) => alt, // nothing is loaded from elsewhere
   pre: ({ children }) => <pre tabIndex={0} role="region" aria-label="Code">{children}</pre>,
   table: ({ children }) => (
