@@ -61,21 +61,22 @@ def test_a_tall_block_loses_and_doubles_nothing_when_the_window_changes(kind: st
     assert content(rows) == content(in_one_piece.finish(200))
 
 
-def test_what_is_final_of_a_row_stays_blank_in_the_wider_one() -> None:
-    """The words of a row that was final begin the first row of the new width: there is room for them, but no copy."""
-    console = console_on(Recorder(80, HEIGHT), 80, HEIGHT)
-    growing = GrowingMarkdown(console)
-    text = "```\n" + "a line of eight words in one row\n" * 8
-    growing.feed(text)
-    final = growing.frame(20, HEIGHT).final
-    wrapped = [["a line of eight"], ["words in one row"]]
-    words = [" ".join(part.split()) for part in ("".join(segment.text for segment in row) for row in final)]
-    assert words[1:] == [part for _ in range((len(final) - 1) // 2) for (part,) in wrapped][: len(final) - 1]
-    rows = growing.finish(40)
-    first = "".join(segment.text for segment in rows[0])
-    expected = "a line of eight words in one row" if len(final) % 2 else "                words in one row"
-    assert first.rstrip() == f" {expected}"
-    assert cell_len(first) == 40
+@pytest.mark.parametrize("name", ["the_long_name", "港の案内"])
+def test_what_is_final_of_a_row_is_blank_in_the_wider_one(name: str) -> None:
+    """Where the end of a comment changes the colours of the row before, only a part of a line of code is final."""
+    line = f"let {name} = 20; /* it begins"
+    growing = GrowingMarkdown(console_on(Recorder(80, HEIGHT), 80, HEIGHT))
+    growing.feed("```js\n" + "let boat = 1;\n" * 10 + f"{line}\nand ends */\n")
+    final = ["".join(segment.text for segment in row) for row in growing.frame(22, HEIGHT).final]
+    assert [row.strip() for row in final[1:11]] == ["let boat = 1;"] * 10
+    begin = final[11].strip()
+    assert line.startswith(begin)
+    assert len(final) == 12
+    growing.feed("let more = 2;\n```\n")
+    rows = ["".join(segment.text for segment in row) for row in growing.finish(60)]
+    assert rows[0].rstrip() == " " * (1 + cell_len(begin)) + line[len(begin) :]
+    assert [row.strip() for row in rows[1:]] == ["and ends */", "let more = 2;", ""]
+    assert {cell_len(row) for row in rows} == {60}
 
 
 def test_the_final_part_of_a_block_may_end_with_a_blank_row() -> None:
@@ -136,7 +137,7 @@ def test_a_screen_that_is_forgotten_before_the_first_frame() -> None:
     assert recorder.terminal.text() == "One"
 
 
-STYLED = "A **bold**, *slanted*, `code` [link](http://a.example)\n\n```python\ndef boat(): return 'x' + 1  # far\n```\n"
+STYLED = "A **bold**`code` *slanted* [link](http://a.example)\n\n```python\ndef boat(): return 'x' + 1  # far\n```\n"
 
 
 # A theme each: rich keeps the sequence of a style, for whatever colour system it was needed first.

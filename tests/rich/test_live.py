@@ -63,6 +63,20 @@ def test_news_wake_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     assert recorder.terminal.text() == "a note\nOne two"
 
 
+def test_news_that_come_while_a_frame_is_drawn_are_in_the_next_one() -> None:
+    recorder, console, sink = on_terminal()
+
+    def add() -> None:
+        recorder.on_write = lambda: None
+        sink.write(" two")
+        console.print("a note")
+
+    recorder.on_write = add
+    sink.write("One")
+    recorder.wait_for(lambda text: text == "a note\nOne two")
+    sink.finish(COMPLETE)
+
+
 def test_after_a_long_stop_the_reply_goes_on_below_what_the_shell_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
     recorder, _, sink = on_terminal()
     sink.write("One")
@@ -114,6 +128,7 @@ def test_an_interrupt_in_finish_waits_for_the_last_frame() -> None:
         if "disconnected" in recorder.writes[-1]:  # so the main thread is in `finish`, and waits for this one
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
             assert is_raised.wait(20)
+            threading.Event().wait(0.05)  # in which a `finish` that does not wait would return
 
     former = signal.signal(signal.SIGINT, raise_interrupt)
     try:
@@ -125,7 +140,6 @@ def test_an_interrupt_in_finish_waits_for_the_last_frame() -> None:
     finally:
         signal.signal(signal.SIGINT, former)
     assert recorder.terminal.text() == "Hello there\n\ndisconnected"
-    assert not [thread for thread in threading.enumerate() if thread.name == "streamkit-markdown"]
     assert console.file is recorder, "the console is free again"
 
 
