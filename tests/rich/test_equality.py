@@ -35,7 +35,7 @@ by_sample = pytest.mark.parametrize("sample", SAMPLES)
 @by_sample
 def test_samples_in_small_pieces(sample: str) -> None:
     text = SAMPLES[sample]
-    for size in (1, 3) if len(text) < 1000 else (len(text) // 60,):
+    for size in (1, 3) if len(text) < 1000 else (len(text) // 40,):
         check_streamed(text, 40, 10, cut(text, size), frame_after=1)
     check_streamed(text, 40, 10, [text])
     check_streamed(text, 80, 24, cut_anywhere(text, 1), frame_times(2))
@@ -44,7 +44,7 @@ def test_samples_in_small_pieces(sample: str) -> None:
 @by_sample
 def test_samples_cut_anywhere(sample: str) -> None:
     """Each beginning of a reply may be all of it: the stream may end there."""
-    check_cuts(SAMPLES[sample], 30 if len(SAMPLES[sample]) < 1000 else 6)
+    check_cuts(SAMPLES[sample], 30 if len(SAMPLES[sample]) < 1000 else 5)
 
 
 def check_cuts(text: str, places: int) -> None:
