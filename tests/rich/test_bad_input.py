@@ -82,11 +82,11 @@ def test_text_that_only_looks_like_a_carriage_return() -> None:
 
 
 HUGE = {
-    "long line": "x" * 1_000_000,
+    "long line": "x" * 200_000,
     "long line of words": "boat " * 40_000,
     "long line of code": "```python\n" + "x = 1; " * 10_000 + "\n```\n",
-    "nested quotes": ">" * 10_000 + " deep\n\nend\n",
-    "nested quotes, a line each": "".join("> " * depth + "a\n" for depth in range(1, 120)) + "\nend\n",
+    "nested quotes": ">" * 2_000 + " deep\n\nend\n",
+    "nested quotes, a line each": "".join("> " * depth + "a\n" for depth in range(1, 60)) + "\nend\n",
     "nested lists": "- " * 2_000 + "deep\n\nend\n",
     "nested lists, a line each": "".join("  " * depth + "- a\n" for depth in range(150)) + "\nend\n",
     "wide table": ("|" + " boat |" * 200 + "\n") + ("|" + "---|" * 200 + "\n") + ("|" + " x |" * 200 + "\n") * 3,
@@ -105,13 +105,28 @@ HUGE = {
     "many definitions": "".join(f"[{number}]: /{number}\n" for number in range(2_000)) + "\n[1] [1999]\n",
     "blank lines": "\n" * 20_000 + "end\n",
 }
+HUGER = {
+    **HUGE,
+    "long line": "x" * 1_000_000,
+    "nested quotes": ">" * 10_000 + " deep\n\nend\n",
+    "nested quotes, a line each": "".join("> " * depth + "a\n" for depth in range(1, 120)) + "\nend\n",
+}
 
 
 @pytest.mark.parametrize("name", HUGE)
 def test_huge_blocks_are_rendered(name: str) -> None:
-    """In about twenty frames, whatever the size."""
-    text = HUGE[name]
-    pieces = cut(text, max(4, len(text) // 20))
+    """In a few frames, whatever the size."""
+    check_is_rendered(HUGE[name], 4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HUGER)
+def test_huger_blocks_are_rendered_in_many_frames(name: str) -> None:
+    check_is_rendered(HUGER[name], 20)
+
+
+def check_is_rendered(text: str, frames: int) -> None:
+    pieces = cut(text, max(4, len(text) // frames))
     recorder = streamed(pieces, 80, 24, frame_after=1)
     assert recorder.terminal.text().strip()
     assert recorder.most_rewritten < 24

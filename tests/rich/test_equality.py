@@ -23,7 +23,7 @@ from tests.support.markdown import (
     uses_links_early,
     whole,
 )
-from tests.support.markdown_samples import LONG, SAMPLES
+from tests.support.markdown_samples import CODE, LINKS, LISTS, LONG, PROSE, QUOTES, SAMPLES, TABLES, TAGS, WIDE
 from tests.support.terminal import printed
 
 RECORDED = sorted(RECORDINGS.glob("*.sse"))
@@ -35,7 +35,7 @@ by_sample = pytest.mark.parametrize("sample", SAMPLES)
 @by_sample
 def test_samples_in_small_pieces(sample: str) -> None:
     text = SAMPLES[sample]
-    for size in (1, 3) if len(text) < 1500 else (len(text) // 200, len(text) // 90):
+    for size in (1, 3) if len(text) < 1000 else (len(text) // 40,):
         check_streamed(text, 40, 10, cut(text, size), frame_after=1)
     check_streamed(text, 40, 10, [text])
     check_streamed(text, 80, 24, cut_anywhere(text, 1), frame_times(2))
@@ -44,10 +44,22 @@ def test_samples_in_small_pieces(sample: str) -> None:
 @by_sample
 def test_samples_cut_anywhere(sample: str) -> None:
     """Each beginning of a reply may be all of it: the stream may end there."""
-    text = SAMPLES[sample]
-    for end in range(1, len(text), max(1, len(text) // 30)):
+    check_cuts(SAMPLES[sample], 30 if len(SAMPLES[sample]) < 1000 else 5)
+
+
+def check_cuts(text: str, places: int) -> None:
+    for end in range(1, len(text), max(1, len(text) // places)):
         if not uses_links_early(text[:end]):
             check_streamed(text[:end], 40, 10, cut(text[:end], max(4, end // 30)), frame_after=2)
+
+
+@pytest.mark.slow
+@by_sample
+def test_samples_in_many_small_pieces(sample: str) -> None:
+    text = SAMPLES[sample]
+    for size in (max(1, len(text) // 200), max(1, len(text) // 90)):
+        check_streamed(text, 40, 10, cut(text, size), frame_after=1)
+    check_cuts(text, 30)
 
 
 @pytest.mark.slow
@@ -57,6 +69,13 @@ def test_samples_at_each_size(sample: str) -> None:
         check_streamed(SAMPLES[sample], columns, lines, frame_after=5)
 
 
+@pytest.mark.parametrize(("columns", "lines"), [(40, 10), (80, 24), (200, 60)])
+def test_a_part_of_a_long_reply(columns: int, lines: int) -> None:
+    text = "\n\n".join([PROSE, LISTS, CODE, TABLES, QUOTES, WIDE, LINKS, TAGS]) * 2
+    check_streamed(text, columns, lines, cut(text, 16), frame_times(columns + lines))
+
+
+@pytest.mark.slow
 @by_size
 def test_a_long_reply(columns: int, lines: int) -> None:
     """Every kind of block, one after the other, many screens long."""

@@ -46,6 +46,7 @@ class LiveReply(Sink):
         self._last_line = ""
         self._failure: BaseException | None = None  # of the thread, until it is raised
         self._next_frame_at = 0.0
+        self._ended = threading.Event()  # the thread, with all that it writes
         self._thread = threading.Thread(target=self._draw, name="streamkit-markdown", daemon=True)
         self._thread.start()
 
@@ -69,6 +70,7 @@ class LiveReply(Sink):
             self._join_thread()
         except BaseException:  # an interrupt: the thread needs only a moment more for its last frame
             self._join_thread()
+            self._ended.wait()  # before Python 3.13, `join` takes a thread for ended once an interrupt came into it
             raise
         self._raise_failure()
 
@@ -100,6 +102,8 @@ class LiveReply(Sink):
                 self._release()
         except BaseException as error:  # noqa: BLE001 - raised by the next call
             self._failure = error
+        finally:
+            self._ended.set()
 
     def _draw_frames(self) -> None:
         cost = 0.0
