@@ -78,20 +78,34 @@ async def appends(server: RedisServer) -> None:
             lease = await calls.acquire(f"chat {joined}", 60)
             assert lease is not None
             before = (await client.info("memory"))["used_memory"]
+            redis_before = await redis_cpu(client)
             times, spent = [], time.process_time()
             for number in range(count):
                 started = time.perf_counter()
                 await calls.append(lease, number * joined + 1, [FRAME] * joined, ended=False)
                 times.append(time.perf_counter() - started)
             spent = time.process_time() - spent
+            redis_spent = await redis_cpu(client) - redis_before
             used = (await client.info("memory"))["used_memory"] - before
             median = statistics.median(times) * 1e6
             print(
-                f"append of {joined:2} frames: {median:.0f} µs (CPU of this process {spent / count * 1e6:.0f} µs), "
+                f"append of {joined:2} frames: {median:.0f} µs (CPU of this process {spent / count * 1e6:.0f} µs, "
+                f"of Redis {redis_spent / count * 1e6:.0f} µs), "
                 f"{joined * count / sum(times):,.0f} frames a second, {used / joined / count:.0f} bytes for a frame of "
                 f"{len(FRAME)}",
                 flush=True,
             )
+            redis_before = await redis_cpu(client)
+            for _ in range(1000):
+                await calls.read(f"chat {joined}", lease.reply, (count - 1) * joined, viewed=True)
+            redis_spent = await redis_cpu(client) - redis_before
+            print(f"read of {joined:2} frames: CPU of Redis {redis_spent / 1000 * 1e6:.0f} µs", flush=True)
+
+
+async def redis_cpu(client: Any) -> float:
+    """Return the CPU time that Redis has taken, in seconds."""
+    found = await client.info("cpu")
+    return float(found["used_cpu_user"]) + float(found["used_cpu_sys"])
 
 
 async def delays(server: RedisServer) -> None:

@@ -47,6 +47,8 @@ QUESTIONS = {
     "bedrock": "sources/",
     "vertex": "sources/",
     "tracing": "tracing-and-cost/",
+    "resume reload": "how-to/resume-after-reload/",
+    "several machines": "how-to/several-machines/",
     "log streams": "how-to/logging/",
     "cost": "tracing-and-cost/",
     "test offline": "how-to/testing/",
