@@ -59,6 +59,8 @@ def test_a_tall_block_loses_and_doubles_nothing_when_the_window_changes(kind: st
     in_one_piece = GrowingMarkdown(console)
     in_one_piece.feed(TALL[kind])
     assert content(rows) == content(in_one_piece.finish(200))
+    if kind == "code":
+        assert sum(not content([row]) for row in rows) == 2, "a blank row above and one below, and none between"
 
 
 @pytest.mark.parametrize("name", ["the_long_name", "港の案内"])
