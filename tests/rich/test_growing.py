@@ -108,7 +108,9 @@ def test_a_frame_without_news_writes_nothing() -> None:
     renderer.feed("One *two*\n")
     show(recorder, renderer, renderer.frame("waiting"))
     assert recorder.terminal.text() == "One two\n\nwaiting"
+    tail = renderer._tail
     assert renderer.frame("waiting") == ""
+    assert renderer._tail is tail, "not rendered again"
     show(recorder, renderer, renderer.frame("thinking"))
     assert recorder.terminal.text() == "One two\n\nthinking"
     show(recorder, renderer, renderer.finish())
