@@ -59,6 +59,8 @@ def test_a_tall_block_loses_and_doubles_nothing_when_the_window_changes(kind: st
     in_one_piece = GrowingMarkdown(console)
     in_one_piece.feed(TALL[kind])
     assert content(rows) == content(in_one_piece.finish(200))
+    if kind == "code":
+        assert sum(not content([row]) for row in rows) == 2, "a blank row above and one below, and none between"
 
 
 @pytest.mark.parametrize("name", ["the_long_name", "港の案内"])
@@ -106,7 +108,9 @@ def test_a_frame_without_news_writes_nothing() -> None:
     renderer.feed("One *two*\n")
     show(recorder, renderer, renderer.frame("waiting"))
     assert recorder.terminal.text() == "One two\n\nwaiting"
+    tail = renderer._tail
     assert renderer.frame("waiting") == ""
+    assert renderer._tail is tail, "not rendered again"
     show(recorder, renderer, renderer.frame("thinking"))
     assert recorder.terminal.text() == "One two\n\nthinking"
     show(recorder, renderer, renderer.finish())

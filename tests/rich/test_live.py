@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from streamkit import StreamError
 from streamkit.rich import MarkdownSink, _live
 from streamkit.rich._console import write
 from tests.support.harness import wait_until
@@ -40,6 +41,7 @@ def test_a_retry_is_announced() -> None:
     recorder, console, _ = on_terminal()
     sink = MarkdownSink(console)
     error = read(BUSY).error
+    assert isinstance(error, StreamError)
     sink.attempt(1, 0.0, None)
     recorder.wait_for(lambda text: "waiting" in text)
     sink.attempt(2, 3600.0, error)
@@ -144,10 +146,11 @@ def test_an_interrupt_in_finish_waits_for_the_last_frame() -> None:
 
 
 def test_a_character_that_the_encoding_lacks_is_replaced() -> None:
-    file = io.TextIOWrapper(io.BytesIO(), encoding="ascii", newline="\n")
+    output = io.BytesIO()
+    file = io.TextIOWrapper(output, encoding="ascii", newline="\n")
     write(file, "Tür\n")
     write(file, "Tor\n")
-    assert file.buffer.getvalue() == b"T?r\nTor\n"  # type: ignore[attr-defined]
+    assert output.getvalue() == b"T?r\nTor\n"
 
 
 def test_pieces_of_control_characters_alone_write_nothing_to_a_file() -> None:
