@@ -102,7 +102,7 @@ HUGE = {
     + "\n\n"
     + "![" * 2_000,
     "many fences": "```\n" * 500 + "end\n",
-    "many definitions": "".join(f"[{number}]: /{number}\n" for number in range(2_000)) + "\n[1] [1999]\n",
+    "many definitions": "".join(f"[{number}]: /{number}\n" for number in range(500)) + "\n[1] [499]\n",
     "blank lines": "\n" * 20_000 + "end\n",
 }
 HUGER = {
@@ -110,6 +110,7 @@ HUGER = {
     "long line": "x" * 1_000_000,
     "nested quotes": ">" * 10_000 + " deep\n\nend\n",
     "nested quotes, a line each": "".join("> " * depth + "a\n" for depth in range(1, 120)) + "\nend\n",
+    "many definitions": "".join(f"[{number}]: /{number}\n" for number in range(2_000)) + "\n[1] [1999]\n",
 }
 
 
