@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 import nox
@@ -97,3 +98,20 @@ def benchmark(session: nox.Session) -> None:
 def matrix(session: nox.Session) -> None:
     """Test the wheel on the oldest and the newest of the supported Pythons and SDKs."""
     session.run("bash", "tests/matrix.sh", *session.posargs)
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build the package, check what is in it, and run the quickstart with the wheel alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        session.run("uv", "build", "--quiet", "--out-dir", folder)
+        wheel, sdist = (str(next(Path(folder).glob(pattern))) for pattern in ("*.whl", "*.tar.gz"))
+        session.run("uv", "tool", "run", "--quiet", "twine", "check", "--strict", wheel, sdist)
+        with zipfile.ZipFile(wheel) as archive:
+            names = archive.namelist()
+        strangers = [name for name in names if not re.match(r"streamkit/.*\.(py|typed)$|anthropic_streamkit-", name)]
+        if strangers or "streamkit/py.typed" not in names or not any(name.endswith("/LICENSE") for name in names):
+            session.error(f"expected streamkit with py.typed and a licence in the wheel, and nothing else; got {names}")
+        quickstart = ("python", "-W", "error", "examples/quickstart.py")
+        environment = {"UV_PROJECT_ENVIRONMENT": None, "ANTHROPIC_API_KEY": None}
+        session.run("uv", "run", "--quiet", "--isolated", "--no-project", "--with", wheel, *quickstart, env=environment)
