@@ -17,7 +17,7 @@ from streamkit import StdoutSink, streamed
 
 def main() -> None:
     with connect("Tin, wax, feathers and a good deal of optimism.") as client:
-        # The one line that changes. StdoutSink is handed in as a class: each call gets a sink of its own.
+        # The one line that changes. StdoutSink is passed as a class: each call gets a sink of its own.
         create = streamed(client.messages.create, sinks=StdoutSink)
 
         message = create(
