@@ -28,7 +28,7 @@ def on_terminal(columns: int = 80, lines: int = 24, **options: Any) -> tuple[Rec
 
 
 def drawing_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if "streamkit" in thread.name and "request" not in thread.name]
+    return [thread for thread in threading.enumerate() if thread.name == "streamkit-markdown"]
 
 
 @anyio

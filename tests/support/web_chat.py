@@ -204,14 +204,17 @@ class Frames:
         self.last_id = ""
         self.text = ""
         self._chunks = response.iter_bytes()
-        self._rest = b""
+        self._unread = b""
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for chunk in self._chunks:
-            self._rest += chunk
-            *frames, self._rest = self._rest.split(b"\n\n")
-            for frame in frames:
+        while True:
+            while b"\n\n" in self._unread:  # one by one: a loop over the frames may end in the middle of a chunk
+                frame, _, self._unread = self._unread.partition(b"\n\n")
                 yield from self._read(frame)
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return
+            self._unread += chunk
 
     def _read(self, frame: bytes) -> Iterator[dict[str, Any]]:
         lines = frame.split(b"\n")
