@@ -14,7 +14,7 @@ from tests.support.markdown_strategies import DOCUMENTS, SIZES, arrivals
 
 slow_to_draw = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 quick = settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=slow_to_draw)
-thorough = settings(max_examples=1500, deadline=None, suppress_health_check=slow_to_draw)
+thorough = settings(max_examples=150, deadline=None, suppress_health_check=slow_to_draw)
 
 
 def check(data: st.DataObject, text: str, size: tuple[int, int]) -> None:
