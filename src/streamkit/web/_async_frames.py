@@ -23,11 +23,10 @@ class _Reader(StreamReader):
         super().__init__(stream, encoder)
         self.frames: list[bytes] = []
         self.arrived: Signal
-        self.taken: Signal
 
     def start(self) -> None:
         """Start to read. Raises `RuntimeError` where no event loop is running."""
-        self.arrived, self.taken = make_signal(), make_signal()
+        self.arrived = make_signal()
         super().start()
 
     def _put(self, frames: list[bytes]) -> None:
@@ -38,9 +37,6 @@ class _Reader(StreamReader):
 
     async def _put_last(self, frames: list[bytes]) -> None:
         self._put(frames)
-
-    async def _wait_for_room(self) -> None:
-        await self.taken.wait(None)
 
     def _on_end(self) -> None:
         self.arrived.set()

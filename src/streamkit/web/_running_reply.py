@@ -132,9 +132,6 @@ class RunningReply(StreamReader):
         self.ended = True
         self.buffer.add(last, ended=True)
 
-    async def _wait_for_room(self) -> None:  # pragma: no cover - this reader never waits: its `size` is 0
-        raise NotImplementedError
-
     def _on_end(self) -> None:
         self.buffer.add([], ended=True)
         self.done.set()

@@ -8,7 +8,7 @@ from typing import Any
 
 from streamkit import AsyncEventStream
 
-from ._async_tasks import Task, start
+from ._async_tasks import Signal, Task, make_signal, start
 from ._outcome import READ_AHEAD, log_failure
 from ._protocol import Encoder
 
@@ -22,10 +22,12 @@ class StreamReader(abc.ABC):
         self.ended = False
         self.discards = False  # True once nobody takes the frames: the stream is read for its sinks alone
         self.size = 0  # bytes that wait for the consumer; above READ_AHEAD, the reader waits
+        self.taken: Signal  # by the consumer
         self.task: Task | None = None
 
     def start(self) -> None:
         """Start to read. Raises `RuntimeError` where no event loop is running."""
+        self.taken = make_signal()
         self.task = start(self._run)
 
     async def _run(self) -> None:
@@ -48,7 +50,7 @@ class StreamReader(abc.ABC):
                 if not self.discards:
                     self._put(self.encoder.event(event))
                     while self.size >= READ_AHEAD:
-                        await self._wait_for_room()
+                        await self.taken.wait(None)
         except Exception as caught:  # noqa: BLE001 - told to the browser, and logged
             log_failure(caught)
             return caught
@@ -73,10 +75,6 @@ class StreamReader(abc.ABC):
     @abc.abstractmethod
     async def _put_last(self, frames: list[bytes]) -> None:
         """Keep the last frames."""
-
-    @abc.abstractmethod
-    async def _wait_for_room(self) -> None:
-        """Wait until frames have been taken."""
 
     @abc.abstractmethod
     def _on_end(self) -> None:
