@@ -133,8 +133,8 @@ def _noting_finish_errors(sink: Sink | AsyncSink, raised: list[Exception]) -> Si
 
     is_async = isinstance(sink, AsyncSink)
     wrapper = AsyncSink() if is_async else Sink()
-    # Use the sink's own methods: the stream sees which of them are overridden.
-    for name in ("write", "thinking", "tool_input", "event", "attempt", "_streamkit_body"):
+    # Use the sink's own methods: the stream sees which of them are overridden. `finish` is replaced below.
+    for name in (*_METHODS, "_streamkit_body"):
         if hasattr(sink, name):
             setattr(wrapper, name, getattr(sink, name))
     setattr(wrapper, "finish", finish_async if is_async else finish)  # noqa: B010 - checkers refuse an assignment
