@@ -1,4 +1,4 @@
-"""A Markdown text that grows: what is finished is rendered once, what is still open again and again."""
+"""A Markdown text that grows: finished blocks are rendered once, the open one for each frame."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class GrowingMarkdown:
         return Frame(final, tail)
 
     def finish(self, width: int) -> list[Row]:
-        """Return the rows that are left, as there is no more text to come. They are final."""
+        """Render the rest of the text, which is complete now, and return its rows, which are final."""
         self._set_width(width)
         rows = self._finish(self._source + self._cleaner.finish())
         self._source, self._searched = "", 0

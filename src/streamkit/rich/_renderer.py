@@ -35,10 +35,8 @@ class Renderer:
         if self._section is None or thinking != self._in_thinking:
             self._finish_section()
             options = {**self._options, "style": "dim"} if thinking else self._options
-            self._section, self._in_thinking = (
-                GrowingMarkdown(self._console, gap_due=self._has_rows, **options),
-                thinking,
-            )
+            self._section = GrowingMarkdown(self._console, gap_due=self._has_rows, **options)
+            self._in_thinking = thinking
         self._section.feed(text)
         self._is_changed = True
 

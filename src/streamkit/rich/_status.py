@@ -22,7 +22,7 @@ class StatusLine:
         self._next_attempt: tuple[str, float] | None = None  # what went wrong, and when the next request is sent
         self._tokens = 0  # at least so many: each piece of a reply holds one or more
 
-    def wait_for_retry(self, number: int, at: float, error: StreamError | None) -> None:
+    def wait_for_retry(self, number: int, at: float, error: StreamError) -> None:
         """Take note that request `number` is sent at the time `at`."""
         self._activity = "waiting"
         self._next_attempt = (f"{reason(error)}, attempt {number}", at)
@@ -55,8 +55,8 @@ class StatusLine:
         seconds = now - self._started_at
         parts = [self._activity]
         if self._next_attempt is not None:
-            reason, at = self._next_attempt
-            parts = [f"{reason} in {at - now:.0f} s" if at > now else reason]
+            attempt, at = self._next_attempt
+            parts = [f"{attempt} in {at - now:.0f} s" if at > now else attempt]
         parts.append(f"{seconds:.0f} s")
         if self._tokens:
             parts.append(f"at least {self._tokens} token{'s' if self._tokens > 1 else ''}")
@@ -64,7 +64,7 @@ class StatusLine:
         return f"{frame} {', '.join(parts)}"
 
 
-def reason(error: StreamError | None) -> str:
+def reason(error: StreamError) -> str:
     """Return in a word or two what went wrong."""
     if isinstance(error, StreamAPIError):
         return str(error.type)
