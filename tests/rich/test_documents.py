@@ -23,6 +23,15 @@ def check(data: st.DataObject, text: str, size: tuple[int, int]) -> None:
     check_streamed(text, *size, pieces, itertools.cycle(frames))
 
 
+def check_many(texts: st.SearchStrategy[str]) -> None:
+    @thorough
+    @given(st.data(), texts, SIZES)
+    def run(data: Any, text: str, size: tuple[int, int]) -> None:
+        check(data, text, size)
+
+    run()
+
+
 @quick
 @given(st.data(), DOCUMENTS, SIZES)
 def test_documents(data: Any, text: str, size: tuple[int, int]) -> None:
@@ -32,12 +41,7 @@ def test_documents(data: Any, text: str, size: tuple[int, int]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(2))
 def test_many_documents(part: int) -> None:
-    @thorough
-    @given(st.data(), DOCUMENTS, SIZES)
-    def run(data: Any, text: str, size: tuple[int, int]) -> None:
-        check(data, text, size)
-
-    run()
+    check_many(DOCUMENTS)
 
 
 # Every character that means something in Markdown, and little else.
@@ -53,9 +57,4 @@ def test_any_marks(data: Any, text: str, size: tuple[int, int]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(2))
 def test_many_marks(part: int) -> None:
-    @thorough
-    @given(st.data(), MARKS, SIZES)
-    def run(data: Any, text: str, size: tuple[int, int]) -> None:
-        check(data, text, size)
-
-    run()
+    check_many(MARKS)

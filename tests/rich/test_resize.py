@@ -55,6 +55,12 @@ def check_words(found: list[str], text: str) -> None:
     assert got == expected
 
 
+def as_tmux_shows(text: str, columns: int) -> list[str]:
+    """The rows of a text in one piece: without blanks at their ends, and without blank rows at the end."""
+    rows = "\n".join(row.rstrip() for row in as_text(whole(text, columns)).split("\n")).rstrip("\n")
+    return rows.split("\n") if rows else []
+
+
 @pytest.mark.parametrize(("columns", "lines"), [(40, 12), (80, 24)])
 def test_the_rows_in_a_real_terminal(columns: int, lines: int) -> None:
     text = LONG[: len(LONG) // 3]
@@ -63,7 +69,7 @@ def test_the_rows_in_a_real_terminal(columns: int, lines: int) -> None:
         for _ in range(len(text) // 200):
             window.feed(200)
         window.finish()
-        assert window.rows() == [row.rstrip() for row in as_text(whole(text, columns)).split("\n")]
+        assert window.rows() == as_tmux_shows(text, columns)
 
 
 @pytest.mark.slow
@@ -74,9 +80,7 @@ def test_the_rows_of_samples_in_a_real_terminal(sample: str) -> None:
         for _ in range(len(text) // 40):
             window.feed(40)
         window.finish()
-        # As tmux shows them: without blanks at the ends of rows, and without blank rows at the end.
-        rows = "\n".join(row.rstrip() for row in as_text(whole(text, 40)).split("\n")).rstrip("\n")
-        assert "\n".join(window.rows()).rstrip("\n") == rows
+        assert window.rows() == as_tmux_shows(text, 40)
 
 
 def resized(text: str, sizes: list[tuple[int, int]], piece: int) -> list[str]:

@@ -1,8 +1,20 @@
-"""What is in the bodies of `Replies`: frames with ids."""
+"""Reading bodies: those of `sse` and of `Replies`, whose frames have ids."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
+
+
+async def whole(frames: AsyncIterator[bytes]) -> bytes:
+    return b"".join([piece async for piece in frames])
+
+
+async def read_until(frames: AsyncIterator[bytes], text: bytes) -> bytes:
+    body = b""
+    while text not in body:
+        body += await anext(frames)
+    return body
 
 
 def frames_of(body: bytes) -> list[bytes]:

@@ -30,6 +30,7 @@ if sys.platform == "win32":
 
 WEB_CHAT = EXAMPLES / "web_chat"
 KEY = "sk-secret-key"
+HELLO = Reply.text("Hello there!")
 # In every error and header of the API, and so never in what a browser gets.
 SECRETS = ("secret", "req_", "request-id", "request_id", "x-api-key", "traceback", "exception", "anthropic", "python")
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin")

@@ -18,10 +18,11 @@ import pytest
 
 from streamkit import AsyncEventStream, AsyncSink, Sink, stream_events
 from streamkit.testing import Reply, serve
-from streamkit.web import AISDK, AsyncFrames, sse
+from streamkit.web import AISDK, sse
 from tests.support.bodies import BETA, FIXTURES
 from tests.support.clients import PARAMS, assert_no_connection_in_use, async_client_for, open_connections_in_use
 from tests.support.harness import ignores_generators_left_behind
+from tests.support.reply_bodies import read_until
 from tests.support.web import PROTOCOLS, encoded, of_type, types, until
 
 pytestmark = [pytest.mark.anyio, ignores_generators_left_behind]
@@ -41,13 +42,6 @@ async def opened(
             with anyio.fail_after(20):
                 yield stream_events(client.beta.messages if beta else client, **{**PARAMS, **options}), client
                 assert not open_connections_in_use(client)
-
-
-async def read_until(frames: AsyncFrames, text: bytes) -> bytes:
-    body = b""
-    while text not in body:
-        body += await anext(frames)
-    return body
 
 
 class Gate(AsyncSink):

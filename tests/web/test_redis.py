@@ -20,7 +20,7 @@ from streamkit.web import AISDK, RedisLog, Replies, ReplyActive, ReplyFrames
 from tests.support.clients import PARAMS, async_client_for
 from tests.support.harness import ignores_generators_left_behind
 from tests.support.redis import RedisServer, needs_redis, proxy, redis_server
-from tests.support.reply_bodies import frames_of, numbers, without_ids
+from tests.support.reply_bodies import frames_of, numbers, read_until, whole, without_ids
 from tests.support.web import RUN, of_type, until
 
 pytestmark = [pytest.mark.anyio, ignores_generators_left_behind, needs_redis]
@@ -84,17 +84,6 @@ async def resumed(replies: Replies, key: str = "chat", after: int | str = 0) -> 
     frames = await replies.resume(key, AISDK(), after)
     assert frames is not None
     return frames
-
-
-async def whole(frames: ReplyFrames) -> bytes:
-    return b"".join([piece async for piece in frames])
-
-
-async def read_until(frames: ReplyFrames, text: bytes) -> bytes:
-    body = b""
-    while text not in body:
-        body += await anext(frames)
-    return body
 
 
 def metadata(body: bytes) -> dict[str, Any]:

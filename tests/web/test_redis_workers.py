@@ -20,10 +20,10 @@ from streamkit.web import AISDK, RedisLog, Replies, ReplyActive
 from tests.support.clients import PARAMS, async_client_for
 from tests.support.npm import AI_SDK, needs_node, read_with
 from tests.support.redis import RedisServer, needs_redis, redis_server
-from tests.support.reply_bodies import without_ids
+from tests.support.reply_bodies import read_until, whole, without_ids
 from tests.support.reply_worker import Worker, worker
 from tests.support.web import of_type
-from tests.web.test_redis import read_until, resumed, whole
+from tests.web.test_redis import resumed
 
 if sys.platform == "win32":
     pytest.skip("signals need POSIX", allow_module_level=True)

@@ -19,7 +19,7 @@ from streamkit.web import AISDK, Replies, ReplyActive, ReplyFrames
 from tests.support.bodies import BETA, FIXTURES
 from tests.support.clients import PARAMS, async_client_for, open_connections_in_use
 from tests.support.harness import ignores_generators_left_behind
-from tests.support.reply_bodies import frames_of, numbers, without_ids
+from tests.support.reply_bodies import frames_of, numbers, read_until, whole, without_ids
 from tests.support.web import PROTOCOLS, encoded, of_type, until
 from tests.web.test_sse import Plain
 
@@ -64,17 +64,6 @@ async def kit(mode: str, *served: Reply, **options: Any) -> AsyncIterator[Kit]:
                 await made.replies.aclose()
                 assert all(stream.status not in ("pending", "streaming") for stream in made.streams)
                 assert not open_connections_in_use(client)
-
-
-async def whole(frames: ReplyFrames) -> bytes:
-    return b"".join([piece async for piece in frames])
-
-
-async def read_until(frames: ReplyFrames, text: bytes) -> bytes:
-    body = b""
-    while text not in body:
-        body += await anext(frames)
-    return body
 
 
 @each_loop

@@ -16,6 +16,7 @@ from tests.support.harness import wait_until
 from tests.support.web import payloads
 from tests.support.web_chat import (
     API,
+    HELLO,
     WEB_CHAT,
     Browser,
     ChatServer,
@@ -29,19 +30,11 @@ from tests.support.web_chat import (
     nginx,
 )
 
-HELLO = Reply.text("Hello there!")
-
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[API, ChatServer]]:
     with api_server() as api, chat_server(api, tmp_path_factory.mktemp("chat"), DETACHED_SECONDS="0.5") as server:
         yield api, server
-
-
-@pytest.fixture
-def api(served: tuple[API, ChatServer]) -> API:
-    served[0].answer(HELLO)
-    return served[0]
 
 
 @pytest.fixture

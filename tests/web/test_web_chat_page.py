@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from streamkit.testing import Reply
-from tests.support.chromium import Tab, chromium, tab
+from tests.support.chromium import Tab, tab
 from tests.support.harness import wait_until
 from tests.support.npm import installed, needs_node
-from tests.support.web_chat import API, ChatServer, api_server, chat_server, growing
+from tests.support.web_chat import API, HELLO, ChatServer, api_server, chat_server, growing
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-HELLO = Reply.text("Hello there!")
 PHONE: dict[str, Any] = {"viewport": {"width": 360, "height": 640}, "has_touch": True, "is_mobile": True}
 MARKDOWN = """\
 # Title
@@ -75,21 +74,9 @@ HOSTILE = (
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[API, ChatServer]]:
     with api_server() as api, chat_server(api, tmp_path_factory.mktemp("chat")) as server:
         yield api, server
-
-
-@pytest.fixture
-def api(served: tuple[API, ChatServer]) -> API:
-    served[0].answer(HELLO)
-    return served[0]
 
 
 @pytest.fixture

@@ -12,17 +12,26 @@ from typing import TYPE_CHECKING
 import pytest
 
 from streamkit.testing import Reply
-from tests.support.chromium import Tab, chromium, tab
+from tests.support.chromium import Tab, tab
 from tests.support.harness import wait_until
 from tests.support.npm import CACHE, needs_node
-from tests.support.web_chat import API, WEB_CHAT, ChatServer, api_server, chat_server, growing, needs_nginx, nginx
+from tests.support.web_chat import (
+    API,
+    HELLO,
+    WEB_CHAT,
+    ChatServer,
+    api_server,
+    chat_server,
+    growing,
+    needs_nginx,
+    nginx,
+)
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 pytestmark = [pytest.mark.slow, needs_node]
 
-HELLO = Reply.text("Hello there!")
 HOSTILE = (
     "<script>alert(1)</script>\n\n<img src=x onerror=alert(2)>\n\n[link](javascript:alert(3))\n\n"
     "![image](https://example.com/a.png)\n\n**bold**"
@@ -45,21 +54,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
 def served(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[API, ChatServer]]:
     with api_server() as api, chat_server(api, tmp_path_factory.mktemp("chat"), home=home) as server:
         yield api, server
-
-
-@pytest.fixture
-def api(served: tuple[API, ChatServer]) -> API:
-    served[0].answer(HELLO)
-    return served[0]
 
 
 @pytest.fixture

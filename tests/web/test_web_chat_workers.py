@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from streamkit.testing import Reply
-from tests.support.chromium import chromium, tab
+from tests.support.chromium import tab
 from tests.support.examples import run
 from tests.support.harness import wait_until
 from tests.support.redis import RedisServer, needs_redis, redis_server
 from tests.support.web_chat import (
+    API,
     WEB_CHAT,
     Browser,
+    ChatServer,
     api_server,
     chat_server,
     growing,
@@ -41,14 +43,27 @@ def redis() -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def chrome() -> Iterator[Chromium]:
-    with chromium() as browser:
-        yield browser
-
-
 def url_of(redis: RedisServer) -> str:
     return f"redis://127.0.0.1:{redis.port}/0"
+
+
+@contextlib.contextmanager
+def two_servers(redis: RedisServer, folder: Path) -> Iterator[tuple[API, ChatServer, ChatServer]]:
+    """Two servers that share Redis."""
+    url = url_of(redis)
+    with (
+        api_server() as api,
+        chat_server(api, folder, REDIS_URL=url) as one,
+        chat_server(api, folder, REDIS_URL=url) as two,
+    ):
+        yield api, one, two
+
+
+@contextlib.contextmanager
+def one_user(one: ChatServer, two: ChatServer) -> Iterator[tuple[Browser, Browser]]:
+    """A user with the same chat at two servers."""
+    with Browser(one.url) as user, Browser(two.url, chat=user.chat, cookies=user.client.cookies) as moved:
+        yield user, moved
 
 
 def test_several_workers_need_redis() -> None:
@@ -59,14 +74,7 @@ def test_several_workers_need_redis() -> None:
 
 @needs_redis
 def test_a_reply_on_another_server(redis: RedisServer, tmp_path: Path) -> None:
-    url = url_of(redis)
-    with (
-        api_server() as api,
-        chat_server(api, tmp_path, REDIS_URL=url) as one,
-        chat_server(api, tmp_path, REDIS_URL=url) as two,
-        Browser(one.url) as user,
-        Browser(two.url, chat=user.chat, cookies=user.client.cookies) as moved,
-    ):
+    with two_servers(redis, tmp_path) as (api, one, two), one_user(one, two) as (user, moved):
         api.answer(growing())
         with user.asking("Hi") as frames:
             frames.read_until("word3 ")
@@ -109,15 +117,12 @@ def test_a_reply_on_another_server(redis: RedisServer, tmp_path: Path) -> None:
 @needs_nginx
 @each_http_version
 def test_the_page_goes_on_at_another_server(
-    http_version: str, chrome: Chromium, redis: RedisServer, tmp_path: Path
+    http_version: str, browser: Chromium, redis: RedisServer, tmp_path: Path
 ) -> None:
-    url = url_of(redis)
     with (
-        api_server() as api,
-        chat_server(api, tmp_path, REDIS_URL=url) as one,
-        chat_server(api, tmp_path, REDIS_URL=url) as two,
+        two_servers(redis, tmp_path) as (api, one, two),
         nginx(one.port, two.port, http_version=http_version) as port,
-        tab(chrome, f"http://127.0.0.1:{port}") as chat,
+        tab(browser, f"http://127.0.0.1:{port}") as chat,
     ):
         api.answer(growing())
         chat.send("Hi")
@@ -139,12 +144,12 @@ def test_the_page_goes_on_at_another_server(
 @pytest.mark.slow
 @needs_nginx
 @each_http_version
-def test_the_page_tells_that_its_only_server_was_killed(http_version: str, chrome: Chromium, tmp_path: Path) -> None:
+def test_the_page_tells_that_its_only_server_was_killed(http_version: str, browser: Chromium, tmp_path: Path) -> None:
     with (
         api_server() as api,
         chat_server(api, tmp_path) as first,
         nginx(first.port, http_version=http_version) as port,
-        tab(chrome, f"http://127.0.0.1:{port}") as chat,
+        tab(browser, f"http://127.0.0.1:{port}") as chat,
     ):
         api.answer(growing())
         chat.send("Hi")
@@ -163,14 +168,7 @@ def test_the_page_tells_that_its_only_server_was_killed(http_version: str, chrom
 @pytest.mark.slow
 @needs_redis
 def test_a_restart_saves_the_running_replies(redis: RedisServer, tmp_path: Path) -> None:
-    url = url_of(redis)
-    with (
-        api_server() as api,
-        chat_server(api, tmp_path, REDIS_URL=url) as one,
-        chat_server(api, tmp_path, REDIS_URL=url) as two,
-        Browser(one.url) as user,
-        Browser(two.url, chat=user.chat, cookies=user.client.cookies) as moved,
-    ):
+    with two_servers(redis, tmp_path) as (api, one, two), one_user(one, two) as (user, moved):
         api.answer(growing())
         with user.asking("Hi") as frames:
             frames.read_until("word3 ")
@@ -186,12 +184,12 @@ def test_a_restart_saves_the_running_replies(redis: RedisServer, tmp_path: Path)
 @pytest.mark.slow
 @needs_redis
 @needs_nginx
-def test_workers_that_are_killed_and_started_again(chrome: Chromium, redis: RedisServer, tmp_path: Path) -> None:
+def test_workers_that_are_killed_and_started_again(browser: Chromium, redis: RedisServer, tmp_path: Path) -> None:
     with (
         api_server() as api,
         chat_server(api, tmp_path, "--workers", "2", REDIS_URL=url_of(redis)) as server,
         nginx(server.port) as port,
-        tab(chrome, f"http://127.0.0.1:{port}") as chat,
+        tab(browser, f"http://127.0.0.1:{port}") as chat,
     ):
         for number in (1, 2, 3):
             chat.send("Hi")
@@ -208,12 +206,12 @@ def test_workers_that_are_killed_and_started_again(chrome: Chromium, redis: Redi
 
 @pytest.mark.slow
 @needs_nginx
-def test_a_lost_connection_is_picked_up(chrome: Chromium, tmp_path: Path) -> None:
+def test_a_lost_connection_is_picked_up(browser: Chromium, tmp_path: Path) -> None:
     """nginx goes away in the middle of the reply, and comes back."""
     with api_server() as api, chat_server(api, tmp_path) as server, contextlib.ExitStack() as stack:
         api.answer(growing(300))
         with nginx(server.port) as port:
-            chat = stack.enter_context(tab(chrome, f"http://127.0.0.1:{port}"))
+            chat = stack.enter_context(tab(browser, f"http://127.0.0.1:{port}"))
             chat.send("Hi")
             chat.sees("word9 ")
         chat.page.get_by_text("connection lost, connecting again").wait_for()
