@@ -58,7 +58,7 @@ def read_with(package: str, requests: Iterable[dict[str, Any]]) -> list[dict[str
         )
     finally:
         Path(copy.name).unlink()
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, (done.returncode, done.stderr, done.stdout)
     found = [json.loads(line) for line in done.stdout.split("\n") if line]
     assert [one["id"] for one in found] == list(range(len(lines))), done.stderr
     return found
