@@ -74,6 +74,15 @@ def test_thinking_is_plain_too() -> None:
     assert output.split() == ["Hm.", *TEXT.split()]
 
 
+def test_what_a_text_ends_with_is_shown_too() -> None:
+    """A line end or a character that could go on is held until it is known that it does not."""
+    assert plain(Console(file=io.StringIO()), "a\r") == "a\n"
+    assert (
+        plain(Console(file=io.StringIO()), reply=Reply.thinking("Hm \ud83d", "Yes\ud83d"), thinking=True)
+        == "Hm \ufffd\n\nYes\ufffd\n"
+    )
+
+
 def test_an_early_end_says_why_in_plain_words() -> None:
     output = plain(
         Console(file=Tty(), _environ={"TERM": "dumb"}), reply=Reply.text(["One ", "two"]).cut(after_events=5)

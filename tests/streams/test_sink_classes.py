@@ -123,7 +123,14 @@ def test_stdout_with_thinking_between_texts() -> None:
     tail = (block_start(2), text_delta("B", 2), block_stop(2), message_delta(), MESSAGE_STOP)
     result = result_of(Reply.events(*events, *tail), sinks=StdoutSink(file, thinking=True))
     assert result.text == "A\n\nB"
-    assert file.getvalue().split() == ["A", "Hm", "B"], "each on a line of its own"
+    assert file.getvalue() == "A\n\nHm\n\nB\n"
+
+
+@pytest.mark.parametrize("thought", ["Hm", "Hm\n", "Hm\n\n"])
+def test_stdout_puts_one_blank_line_between_thinking_and_text(thought: str) -> None:
+    file = io.StringIO()
+    result_of(Reply.thinking(thought, "Yes", pings=False), sinks=StdoutSink(file, thinking=True))
+    assert file.getvalue() == "Hm\n\nYes\n"
 
 
 def test_stdout_goes_where_sys_stdout_is(capsys: pytest.CaptureFixture[str]) -> None:

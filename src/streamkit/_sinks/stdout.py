@@ -58,7 +58,7 @@ class StdoutSink(Sink):
         if self._closed:
             return
         if self._last and in_thinking != self._in_thinking:
-            text = "\n\n" + text
+            text = _missing_newlines(self._last, text) + text
         self._in_thinking = in_thinking
         # Look `sys.stdout` up for each piece: programs and test runners replace it. It is `None` under pythonw.
         file = sys.stdout if self._file is None else self._file
@@ -73,7 +73,13 @@ class StdoutSink(Sink):
             if file is sys.stdout:
                 _discard_output(file)
             raise OutputClosedError(*error.args) from error
-        self._last = (self._last + text)[-max(len(self._end), 1) :]
+        self._last = (self._last + text)[-max(len(self._end), 2) :]
+
+
+def _missing_newlines(before: str, after: str) -> str:
+    """Return the newlines that a blank line between two texts lacks: the stream separates blocks of text with two."""
+    newlines = len(before) - len(before.rstrip("\n")) + len(after) - len(after.lstrip("\n"))
+    return "\n" * (2 - newlines)
 
 
 def _write(file: TextIO, text: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TextIO, cast
 
 from rich import get_console
@@ -83,14 +85,23 @@ class _PlainReply(StdoutSink):
 
     def __init__(self, console: Console, *, thinking: bool) -> None:
         super().__init__(None if follows_stdout(console) else cast("TextIO", console.file), thinking=thinking)
-        self._cleaners = {"text": Cleaner(), "thinking": Cleaner()}
+        self._text, self._thoughts = Cleaner(), Cleaner()
 
     def write(self, text: str) -> None:
-        cleaned = self._cleaners["text"].feed(text)
-        if cleaned:
-            super().write(cleaned)
+        self._show(super().thinking, self._thoughts.finish())
+        self._show(super().write, self._text.feed(text))
 
     def thinking(self, text: str) -> None:
-        cleaned = self._cleaners["thinking"].feed(text)
-        if cleaned:
-            super().thinking(cleaned)
+        self._show(super().write, self._text.finish())
+        self._show(super().thinking, self._thoughts.feed(text))
+
+    def finish(self, result: StreamResult[Any, Any]) -> None:
+        with suppress(BrokenPipeError):  # too late to cancel the stream
+            self._show(super().thinking, self._thoughts.finish())
+            self._show(super().write, self._text.finish())
+        super().finish(result)
+
+    @staticmethod
+    def _show(show: Callable[[str], None], text: str) -> None:
+        if text:
+            show(text)
