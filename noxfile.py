@@ -97,13 +97,14 @@ def benchmark(session: nox.Session) -> None:
 @nox.session
 def matrix(session: nox.Session) -> None:
     """Test the wheel on the oldest and the newest of the supported Pythons and SDKs."""
-    session.run("bash", "tests/matrix.sh", *session.posargs)
+    session.run("python3", "tests/matrix.py", *session.posargs)
 
 
 @nox.session
 def package(session: nox.Session) -> None:
-    """Build the package, check what is in it, and run the quickstart with the wheel alone."""
-    with tempfile.TemporaryDirectory() as folder:
+    """Build the package, check it, and run the quickstart with the wheel alone. A folder after `--` keeps it."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = session.posargs[0] if session.posargs else temporary
         session.run("uv", "build", "--quiet", "--out-dir", folder)
         wheel, sdist = (str(next(Path(folder).glob(pattern))) for pattern in ("*.whl", "*.tar.gz"))
         session.run("uv", "tool", "run", "--quiet", "twine", "check", "--strict", wheel, sdist)
