@@ -171,7 +171,7 @@ class _History:
         try:
             return self._counted(json.dumps(value, ensure_ascii=False, allow_nan=False))
         except RecursionError:
-            raise ValueError("expected the data of a tool, got some that is nested too deeply") from None
+            raise ValueError("expected the data of a tool, got data that is nested too deeply") from None
 
     def _counted(self, text: str) -> str:
         """Return the text without single surrogates, which the API cannot take, and count its bytes."""
