@@ -290,7 +290,7 @@ def _resolve(source: Any, params: dict[str, Any], options: Options) -> Source:
     """Return the validated source, and warn of a deprecated model at the line that called the public function."""
     resolved = resolve(source, params, _OPTIONS)
     if resolved.max_retries is None and options.retries is not None:
-        raise TypeError("retries= needs a source that can be opened again: hand in the client and the parameters")
+        raise TypeError("retries= needs a source that can be opened again: pass the client and the parameters")
     warn_of_deprecated_model(params, stacklevel=3)
     return resolved
 

@@ -99,7 +99,7 @@ NO_STREAM = ("failed", StreamProtocolError, "")
 OVERLOADED = {"type": "error", "error": {"type": "overloaded_error", "message": "Busy"}}
 ERROR = ("failed", StreamAPIError, "One ")
 STAGES = {
-    "nothing": 0,
+    "the headers": 0,
     "message_start": 1,
     "content_block_start": 2,
     "the first text": 3,

@@ -36,9 +36,9 @@ pytestmark = [
         ({"max_token": 1}, r"got max_token=; did you mean max_tokens=\?$"),
         ({"idle_timout": 1}, r"got idle_timout=; did you mean idle_timeout=\?$"),
         ({"on_eror": "return"}, r"got on_eror=; did you mean on_error=\?$"),
-        ({"on_error": "return"}, "^on_error= is an option of collect alone$"),
+        ({"on_error": "return"}, "^on_error= is an option of collect only$"),
         ({"temperatur": 1}, "got temperatur=(; did you mean temperature=.)?$"),
-        ({"betas": ["a-beta"]}, "got betas=; for beta parameters, hand in client.beta.messages$"),
+        ({"betas": ["a-beta"]}, "got betas=; for beta parameters, pass client.beta.messages$"),
     ],
 )
 async def test_an_unknown_keyword_is_refused_at_the_call(harness: Harness, extra: dict[str, Any], message: str) -> None:
@@ -170,7 +170,7 @@ async def test_a_stream_that_was_read_already(harness: Harness) -> None:
     with serve(REPLY) as server:
         raw = await harness.call(harness.client(server).messages.create, **PARAMS, stream=True)
         assert (await harness.collect(raw)).ok
-        with pytest.raises(RuntimeError, match="hand it in before reading from it"):
+        with pytest.raises(RuntimeError, match="pass it to streamkit before reading from it"):
             harness.text(raw)
 
 

@@ -77,7 +77,7 @@ async def test_a_stream_that_was_read_says_so(harness: Harness) -> None:
     with serve(REPLY) as server:
         async with harness.text(server) as stream:
             await stream.until_done()
-        with pytest.raises(RuntimeError, match="was read to its end already"):
+        with pytest.raises(RuntimeError, match="was already read to its end"):
             await stream.next()
 
 

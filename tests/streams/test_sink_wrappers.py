@@ -360,7 +360,7 @@ async def test_without_on_error_there_is_one_warning(harness: Harness, failing: 
     said = [str(one.message) for one in caught if one.category is RuntimeWarning]
     name = type(sink).__name__
     assert said == [
-        f"{name} raised ZeroDivisionError('in a sink'), and gets nothing more; pass on_error= to handle this"
+        f"{name} raised ZeroDivisionError('in a sink'), and is not called again; pass on_error= to handle this"
     ]
 
 

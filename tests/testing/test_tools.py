@@ -226,8 +226,8 @@ def subclass(base: type[Any], **methods: object) -> Any:
         (subclass(Sink, write=lambda self: None), "Mine.write must take one positional argument"),
         (subclass(Sink, finish=lambda self, result, more: None), "Mine.finish must take one positional argument"),
         (subclass(Sink, thinking=None), "Mine.thinking must be a method"),
-        (subclass(object), "must be a subclass of Sink or of AsyncSink"),
-        (type("Both", (Sink, AsyncSink), {}), "one of them"),
+        (subclass(object), "must be a subclass of either Sink or AsyncSink"),
+        (type("Both", (Sink, AsyncSink), {}), "either Sink or AsyncSink"),
         (print, "NoneType must be a subclass"),
         (object(), "object must be a subclass"),
         ("text", "str must be a subclass"),
@@ -244,7 +244,7 @@ def test_a_sink_for_one_stream_passes_as_a_factory() -> None:
 
 def test_an_async_sink_is_not_checked_from_async_code() -> None:
     async def main() -> None:
-        with pytest.raises(RuntimeError, match="plain code"):
+        with pytest.raises(RuntimeError, match="outside of async code"):
             check_sink(AsyncBuffer)
 
     asyncio.run(main())

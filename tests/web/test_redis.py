@@ -355,7 +355,7 @@ def test_wrong_arguments() -> None:
         RedisLog(client, lease=0.5)
     with pytest.raises(TypeError, match="expected a RedisLog, got Redis"):
         Replies(client)
-    with pytest.raises(ValueError, match=r"detached= of at least the lease, 3.0 seconds, got 2"):
+    with pytest.raises(ValueError, match=r"at least the lease, 3.0 seconds, for detached=, got 2"):
         Replies(RedisLog(client), detached=2)
 
 

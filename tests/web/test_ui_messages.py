@@ -177,7 +177,7 @@ class TestRefused:
     )
     def test_what_is_not_a_message(self, value: Any) -> None:
         with pytest.raises(
-            ValueError, match='expected messages with "role" and "parts", got something else as number 2'
+            ValueError, match='expected messages with "role" and "parts", got something else for message 2'
         ):
             to_messages([message("user", text("Hi")), value])
 

@@ -27,7 +27,7 @@ class SinkDispatcher:
             sink = innermost(awaited[0])
             kind = "an AsyncSink" if isinstance(sink, AsyncSink) else "given async functions"
             raise TypeError(
-                f"{type(sink).__name__} is {kind} and this stream is sync: use a Sink, or hand in an async client"
+                f"{type(sink).__name__} is {kind} and this stream is sync: use a Sink, or pass an async client"
             )
         self._listeners = tuple(
             [listener for sink in self._sinks if (listener := listener_of(sink, method)) is not None]
@@ -58,7 +58,7 @@ class SinkDispatcher:
             if not self._acquire(sink):
                 raise RuntimeError(
                     f"{type(innermost(sink)).__name__} is in use by another stream: give each stream its own, "
-                    "for example by handing in the class or a function that makes one"
+                    "for example by passing its class, or a function that makes a sink"
                 )
 
     def _acquire(self, sink: Sink | AsyncSink) -> bool:

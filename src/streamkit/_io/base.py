@@ -28,7 +28,7 @@ from .lifetime import open_streams
 _logger = logging.getLogger("streamkit")
 
 DRAIN_SECONDS = 0.2  # how long the end of the body may take once the message is complete
-TWO_READERS_MESSAGE = "this stream is being read already: one reader at a time; use a sink to pass the text on"
+TWO_READERS_MESSAGE = "this stream is already being read: only one reader at a time; use a sink to pass the text on"
 AT_EXIT_MESSAGE = "was still open when the program ended: use `with`, read it to its end, or close it"
 DROPPED_MESSAGE = "was dropped without being closed: use `with`, read it to its end, or call close()"
 
@@ -180,7 +180,7 @@ class BaseStream(Generic[MessageT, OutputT]):
             return
         status = self._state.status
         if self._closed and status == "complete":
-            raise RuntimeError("this stream was read to its end already: its text and message are in stream.result")
+            raise RuntimeError("this stream was already read to its end: its text and message are in stream.result")
         if self._closed:
             raise RuntimeError("this stream is closed: read it before closing it or leaving its with block")
         if status != "complete":

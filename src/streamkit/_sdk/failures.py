@@ -65,7 +65,7 @@ class ErrorConversion:
         elif isinstance(error, anthropic.APIStatusError):  # an error event that the SDK's iterator met
             stream_error = StreamAPIError(_api_message(error.body, detail), body=error.body, response=response)
         elif isinstance(error, TimeoutError) or "TimeoutException" in names:  # that of `httpx` or of `httpx2`
-            message = f"nothing arrived for the read timeout of the client ({detail})"
+            message = f"the server sent nothing within the client's read timeout ({detail})"
             stream_error = StreamTimeoutError(message, clock="read", response=response)
         elif isinstance(error, ProtocolViolation) or "DecodingError" in names or not (self.by_bytes or is_transport):
             message = f"the response is not a stream of Messages events: {detail}"

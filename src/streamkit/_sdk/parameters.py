@@ -26,7 +26,7 @@ def check_names(function: Callable[..., Any], names: Collection[str], options: C
     for name in names:
         if name not in known:
             if name in _COLLECT_OPTIONS:
-                raise TypeError(f"{name}= is an option of collect alone")
+                raise TypeError(f"{name}= is an option of collect only")
             raise TypeError(
                 f"expected a parameter of anthropic {anthropic.__version__} or an option of streamkit, got {name}="
                 f"{_hint(name, known)}"
@@ -39,7 +39,7 @@ def _hint(name: str, known: Collection[str]) -> str:
     nearest = difflib.get_close_matches(name, [*known, *_COLLECT_OPTIONS], n=1, cutoff=0.75)
     if nearest:
         return f"; did you mean {nearest[0]}=?"
-    return "; for beta parameters, hand in client.beta.messages" if name in BetaCreateParams.__annotations__ else ""
+    return "; for beta parameters, pass client.beta.messages" if name in BetaCreateParams.__annotations__ else ""
 
 
 def warn_of_deprecated_model(params: Mapping[str, Any], *, stacklevel: int) -> None:

@@ -77,7 +77,7 @@ class NoResponse(ErrorConversion):
         """Return the error of our family for a body that ended before its message did."""
         prefix: bytes = getattr(self.decoder, "non_sse_prefix", b"")[:200]
         if self.decoder.unstreamed:
-            found = "one whole message as JSON: the server did not stream; look for a gateway that ignores stream=true"
+            found = "a complete message as JSON: the server did not stream; look for a gateway that ignores stream=true"
         elif prefix and not stream_began:
             kind = self.header("content-type") or "no content type"
             found = f"a body ({kind}) that begins with {prefix.decode('utf-8', 'replace')!r}"

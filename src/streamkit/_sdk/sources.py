@@ -62,7 +62,9 @@ def resolve(source: Any, params: Mapping[str, Any], option_names: Collection[str
     if sdk_stream is not None:
         if params:
             names = ", ".join(sorted(params))
-            raise TypeError(f"an SDK stream takes no request parameters, got {names}: its request was sent before")
+            raise TypeError(
+                f"an SDK stream takes no request parameters, got {names}: pass them where the stream is made"
+            )
         return sdk_stream
     resource, max_retries = source, anthropic.DEFAULT_MAX_RETRIES
     if not hasattr(source, "create") and hasattr(source, "messages"):
@@ -204,7 +206,7 @@ def _resolve_sdk_stream(source: Any) -> Source | None:
     response = getattr(source, "response", None)
     begun = getattr(response, "is_closed", False) or getattr(response, "is_stream_consumed", False)
     if begun and not is_buffered(response):
-        raise RuntimeError("this SDK stream was read or closed already: hand it in before reading from it")
+        raise RuntimeError("this SDK stream was already read or closed: pass it to streamkit before reading from it")
 
     async def take_over() -> Any:
         return source

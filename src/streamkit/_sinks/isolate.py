@@ -67,7 +67,7 @@ class _Isolation:
         if self._on_error is not None:
             self._on_error(error)
         else:
-            message = f"{self._name} raised {error!r}, and gets nothing more; pass on_error= to handle this"
+            message = f"{self._name} raised {error!r}, and is not called again; pass on_error= to handle this"
             warnings.warn(message, RuntimeWarning, stacklevel=3)
 
     def call(self, method: Listener, *items: object) -> None:

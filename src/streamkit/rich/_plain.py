@@ -97,7 +97,7 @@ class _ConsoleFile:
             if was_quiet or not self._console.quiet:
                 raise  # of a signal handler, for example
             # rich from 13.8 on ends the program, and prints nothing more on this console.
-            raise BrokenPipeError("nobody reads the output") from error
+            raise BrokenPipeError("the reader of the output has closed it") from error
 
     def flush(self) -> None:
         pass  # the console has

@@ -75,7 +75,7 @@ def _check_interface(sink: object) -> None:
     name = type(sink).__name__
     is_async = isinstance(sink, AsyncSink)
     if is_async is isinstance(sink, Sink):  # neither, or both
-        raise AssertionError(f"{name} must be a subclass of Sink or of AsyncSink, one of them")
+        raise AssertionError(f"{name} must be a subclass of either Sink or AsyncSink")
     for method_name, count in _METHODS.items():
         method = getattr(sink, method_name)
         if not callable(method):
@@ -191,7 +191,7 @@ def check_sink(sink: Sink | AsyncSink | Callable[[], Sink | AsyncSink]) -> None:
             checked = sink()
         _check_interface(checked)
         if isinstance(checked, AsyncSink) and _in_event_loop():
-            raise RuntimeError("check_sink runs an AsyncSink in an event loop of its own: call it from plain code")
+            raise RuntimeError("check_sink runs an AsyncSink in its own event loop: call it outside of async code")
         raised = _stream_through(cast("Sink | AsyncSink", checked), replies, name)
         if raised is not None:
             raise AssertionError(f"{type(checked).__name__} raised {raised!r} during {name}") from raised

@@ -22,7 +22,7 @@ def check_stream(stream: object) -> None:
         raise TypeError(f"expected a stream of stream_events, got {type(stream).__name__}")
     status = cast("EventStream[Any, Any, Any]", stream).status
     if status not in ("pending", "streaming"):
-        raise ValueError(f"expected a stream that is not over, got one that has ended ({status})")
+        raise ValueError(f"expected a stream that has not ended, got one with status {status!r}")
 
 
 def check_protocol(protocol: object) -> None:
@@ -45,4 +45,4 @@ def check_text(name: str, value: object) -> None:
     if not isinstance(value, str):
         raise TypeError(f"expected a str for {name}, got {value!r}")
     if not value:
-        raise ValueError(f"expected a str that is not empty for {name}")
+        raise ValueError(f"expected a non-empty str for {name}, got an empty one")

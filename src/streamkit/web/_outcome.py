@@ -9,7 +9,7 @@ import anthropic
 _logger = logging.getLogger("streamkit")
 
 PING = b": ping\n\n"
-ONE_READER_MESSAGE = "these frames are being read already: one reader at a time"
+ONE_READER_MESSAGE = "these frames are already being read: only one reader at a time"
 READ_AHEAD = 65_536  # bytes of frames that wait for the consumer; above that, the reader waits
 
 

@@ -58,7 +58,7 @@ class Replies:
         if max_bytes <= 0:
             raise ValueError(f"expected more than 0 bytes for max_bytes=, got {max_bytes!r}")
         if log is not None and detached < log.lease:  # viewers in other processes are seen twice or more in a lease
-            raise ValueError(f"expected detached= of at least the lease, {log.lease} seconds, got {detached!r}")
+            raise ValueError(f"expected at least the lease, {log.lease} seconds, for detached=, got {detached!r}")
         self._ping = ping
         self._store = None if log is None else RedisStore(log, keep)
         self._limits = Limits(keep, detached, max_bytes)
@@ -110,7 +110,7 @@ class Replies:
             is_active = key in self._replies and not self._replies[key].ended
         if is_active:
             raise ReplyActive(
-                f"expected no running reply under the key {key!r}: answer with status 409, or call stop() first"
+                f"a reply is already running under the key {key!r}: answer with status 409, or call stop() first"
             )
         return RunningReply(stream, encoder, self._limits, writer)
 
@@ -172,4 +172,4 @@ class Replies:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise RuntimeError("these replies are closed: make new Replies")
+            raise RuntimeError("these replies are closed: make a new Replies object")

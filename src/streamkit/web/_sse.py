@@ -61,8 +61,8 @@ def _frames(
         return AsyncFrames(stream, encoder, ping=ping, detach=detach)
     if _in_async_application():
         raise TypeError(
-            "a sync stream in an async application would stay open after the client has left, as Starlette and others "
-            "never close a sync iterator: use AsyncAnthropic in an `async def` function"
+            "a sync stream in an async application would stay open after the client has disconnected, as Starlette and "
+            "others never close a sync iterator: use AsyncAnthropic in an `async def` function"
         )
     return Frames(stream, encoder, ping=ping, detach=detach)
 

@@ -60,7 +60,7 @@ def _role_and_parts(message: object, number: int) -> tuple[str, _Blocks]:
     found = cast("dict[str, Any]", message) if isinstance(message, dict) else {}
     role, parts = found.get("role"), found.get("parts")
     if not isinstance(role, str) or not isinstance(parts, list):
-        raise ValueError(f'expected messages with "role" and "parts", got something else as number {number}')
+        raise ValueError(f'expected messages with "role" and "parts", got something else for message {number}')
     return role, [part for part in cast("list[object]", parts) if isinstance(part, dict)]
 
 
@@ -158,7 +158,7 @@ class _History:
         try:
             content = base64.b64decode(data, validate=True) if is_base64 else unquote_to_bytes(data)
         except ValueError:
-            raise ValueError("expected files in base64, got one that is not valid") from None
+            raise ValueError("expected files in base64, got an invalid one") from None
         if media_type.startswith("text/"):
             text = content.decode("utf-8", "replace")
             return {"type": "text", "media_type": "text/plain", "data": self._counted(text)} if text.strip() else None
@@ -171,7 +171,7 @@ class _History:
         try:
             return self._counted(json.dumps(value, ensure_ascii=False, allow_nan=False))
         except RecursionError:
-            raise ValueError("expected the data of a tool, got some that is nested too deeply") from None
+            raise ValueError("expected the data of a tool, got data that is nested too deeply") from None
 
     def _counted(self, text: str) -> str:
         """Return the text without single surrogates, which the API cannot take, and count its bytes."""
