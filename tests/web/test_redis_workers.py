@@ -8,7 +8,6 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator
-from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -43,8 +42,9 @@ def anyio_backend() -> str:
 class Two:
     """A worker with a running reply, and `Replies` in this process that follow it."""
 
-    def __init__(self, api: Server, server: RedisServer, other: Worker, replies: Replies, client: Any) -> None:
-        self.api, self.server, self.other, self.replies, self.client = api, server, other, replies, client
+    def __init__(self, api: Server, server: RedisServer, other: Worker, replies: Replies, log: RedisLog) -> None:
+        self.api, self.server, self.other, self.replies, self.log = api, server, other, replies, log
+        self.client = log.client
 
     def send(self, number: int) -> None:
         self.other.process.send_signal(number)
@@ -60,12 +60,13 @@ async def two(*served: Reply) -> AsyncIterator[Two]:
     with serve(*served) as api, redis_server() as server:
         prefix = secrets.token_hex(4)
         client = server.client()
-        replies = Replies(RedisLog(client, prefix=prefix, lease=LEASE))
+        log = RedisLog(client, prefix=prefix, lease=LEASE)
+        replies = Replies(log)
         try:
             with worker(server, prefix, LEASE, api) as other:
                 with anyio.fail_after(30):
                     await anyio.to_thread.run_sync(other.wait_for, "push")
-                    yield Two(api, server, other, replies, client)
+                    yield Two(api, server, other, replies, log)
         finally:
             await replies.aclose()
             await client.aclose()
@@ -91,6 +92,9 @@ async def test_a_worker_that_is_killed() -> None:
         }
         assert of_type(without_ids(body), "error")[0]["errorText"] == LOST
         assert await whole(await resumed(one.replies)) == body
+        patient = Replies(RedisLog(one.client, prefix=one.log.prefix, lease=60))
+        assert await whole(await resumed(patient)) == body  # at once: this lease has ended
+        await patient.aclose()
         async with async_client_for("asyncio", one.api) as client:
             again = await whole(await one.replies.start("chat", stream_events(client, **PARAMS), AISDK()))
         assert text_of(again) == "They push water aside."

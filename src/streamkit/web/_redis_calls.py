@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -17,6 +19,7 @@ from ._redis_scripts import ACQUIRE, APPEND, CURRENT, READ, STOP
 # connections, and the pool serves the application as well.
 _MOST_CALLS = 8
 _MOST_ENTRIES = 100  # in one answer
+_EXTENSION = 0.05  # seconds beyond the timeout of a call
 
 
 class Lease(NamedTuple):
@@ -109,13 +112,13 @@ class RedisCalls:
             int(ended),
         )
         keys = [self._record(lease.key), self.channel(lease.key, lease.reply)]
-        return Appended(*await self._call(self._writing, self._append, keys, args, seconds=self.lease / 4))
+        return Appended(*await self._call(self._writing, self._append, keys, args, seconds=self.lease / 3))
 
     async def read(self, key: str, reply: str, after: int, *, viewed: bool) -> Found:
         """Return the entries after this number. `viewed`: note that the reply has viewers."""
         keys = [self._record(key), self.channel(key, reply)]
         args = (reply, after, _MOST_ENTRIES, int(viewed))
-        left, found = await self._call(self._reading, self._read, keys, args, seconds=self.lease / 4)
+        left, found = await self._call(self._reading, self._read, keys, args, seconds=self.lease / 3)
         ended = bool(found) and text(found[-1][1][0]) == "e"
         entries: list[tuple[int, bytes]] = []
         for entry_id, (_, value) in found[: len(found) - ended]:
@@ -148,8 +151,32 @@ class RedisCalls:
     ) -> Any:
         # redis-py tries again by itself, at longer and longer intervals: beyond the lease this would help nobody.
         async with slots:
-            with anyio.fail_after(self.lease if seconds is None else seconds):
+            with _fail_after(self.lease if seconds is None else seconds):
                 return await script(keys=keys, args=args)
+
+
+@contextmanager
+def _fail_after(seconds: float) -> Iterator[None]:
+    """Cancel what runs inside after this time, and raise `TimeoutError`.
+
+    A loop that was blocked for longer finds the timeout and the answer of Redis at the same moment. The extension, a
+    timer of its own, gives it a turn to take the answer.
+    """
+    loop = asyncio.get_running_loop()
+    scope = anyio.CancelScope()
+
+    def extend() -> None:
+        timers.append(loop.call_later(_EXTENSION, scope.cancel))
+
+    timers = [loop.call_later(seconds, extend)]
+    try:
+        with scope:
+            yield
+    finally:
+        for timer in timers:
+            timer.cancel()
+    if scope.cancelled_caught:
+        raise TimeoutError(f"Redis did not answer within {seconds:g} seconds")
 
 
 def _ms(seconds: float) -> int:

@@ -37,7 +37,7 @@ class _Follower:
         self._protocol = protocol
         self._signal = make_signal()
         self._has_news = False
-        self._alive_until = time.monotonic()  # when the lease of the owner ends, as far as is known
+        self._alive_until = time.monotonic() + calls.lease  # when the lease of the owner ends, as far as is known
 
     def wake(self) -> None:
         """Note that there are new frames."""
@@ -68,7 +68,7 @@ class _Follower:
         while is_full:
             count = len(buffer.frames)
             found = await self._calls.read(self._key, self._reply, count, viewed=buffer.has_viewers)
-            if found.lease_left > 0:
+            if found.lease_left > 0 or not self.loaded.is_set():
                 self._alive_until = time.monotonic() + found.lease_left
             for last, joined in found.entries:
                 frames = _BETWEEN_FRAMES.split(joined)

@@ -13,7 +13,7 @@ from ._redis_calls import Appended, Lease, RedisCalls
 from ._running_reply import LogWriter, RunningReply
 
 _logger = logging.getLogger("streamkit")
-_JOINED = 0.02  # seconds for which frames are joined to one append
+_JOINED, _LONGEST_JOINED = 0.02, 0.1  # seconds for which frames are joined to one append
 _MOST_FRAMES = 500  # in one append
 _FIRST_DELAY, _LONGEST_DELAY = 0.02, 0.3  # seconds until a call that failed is made again
 
@@ -53,7 +53,8 @@ class RedisWriter(LogWriter):
         try:
             while await self._append():
                 if self._last is None:
-                    await asyncio.sleep(_JOINED)
+                    took = time.monotonic() - self._renewed  # long in a busy process, which then writes less often
+                    await asyncio.sleep(min(max(_JOINED, took), _LONGEST_JOINED))
                 if self._last is None and self._written == len(self._reply.buffer.frames):
                     await self._signal.wait(self._calls.lease / 3)
         finally:
