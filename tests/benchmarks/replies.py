@@ -3,8 +3,8 @@
     python tests/benchmarks/replies.py [--rounds 5]
 
 Needs redis-server. First the CPU time of an event for `Replies` in memory, in µs, next to `sse`. Then, over Redis: the
-time of an append, the frames that one process writes in a second, the bytes of a reply in Redis for each byte of
-frames, and the delay until a viewer in another `Replies` gets a frame.
+time of an append while 50 replies write at once, the bytes of a frame in Redis, and the delay until a viewer in another
+`Replies` gets a frame.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from tests.benchmarks import contenders, limits
 from tests.support.redis import RedisServer, redis_server
 
 FRAME = b'id: 01234567-1000\ndata: {"type":"text-delta","id":"0","delta":" some text"}\n\n'
+
+REPLIES = 50  # that write at once
 
 
 async def drain(frames: Any) -> int:
@@ -72,34 +74,32 @@ async def in_memory(rounds: int) -> None:
 
 
 async def appends(server: RedisServer) -> None:
+    """The costs of appends and reads, of many replies at once as in a busy process."""
     async with server.client() as client:
-        calls = RedisCalls(RedisLog(client))
-        for joined, count in ((1, 3000), (20, 1000)):
-            lease = await calls.acquire(f"chat {joined}", 60)
-            assert lease is not None
+        calls = RedisCalls(RedisLog(client, lease=60))
+        for joined, count in ((1, 300), (20, 50)):
+            found = [await calls.acquire(f"chat {joined} {number}", 60) for number in range(REPLIES)]
+            leases = [lease for lease in found if lease is not None]
             before = (await client.info("memory"))["used_memory"]
-            redis_before = await redis_cpu(client)
-            times, spent = [], time.process_time()
+            redis_before, spent, started = await redis_cpu(client), time.process_time(), time.perf_counter()
             for number in range(count):
-                started = time.perf_counter()
-                await calls.append(lease, number * joined + 1, [FRAME] * joined, ended=False)
-                times.append(time.perf_counter() - started)
-            spent = time.process_time() - spent
-            redis_spent = await redis_cpu(client) - redis_before
+                first, frames = number * joined + 1, [FRAME] * joined
+                await asyncio.gather(*(calls.append(lease, first, frames, ended=False) for lease in leases))
+            each = 1e6 / count / REPLIES
+            took, spent = (time.perf_counter() - started) * each, (time.process_time() - spent) * each
+            redis_spent = (await redis_cpu(client) - redis_before) * each
             used = (await client.info("memory"))["used_memory"] - before
-            median = statistics.median(times) * 1e6
             print(
-                f"append of {joined:2} frames: {median:.0f} µs (CPU of this process {spent / count * 1e6:.0f} µs, "
-                f"of Redis {redis_spent / count * 1e6:.0f} µs), "
-                f"{joined * count / sum(times):,.0f} frames a second, {used / joined / count:.0f} bytes for a frame of "
-                f"{len(FRAME)}",
+                f"append of {joined:2} frames: {took:.0f} µs (CPU of this process {spent:.0f} µs, of Redis "
+                f"{redis_spent:.0f} µs), {used / joined / count / REPLIES:.0f} bytes for a frame of {len(FRAME)}",
                 flush=True,
             )
             redis_before = await redis_cpu(client)
-            for _ in range(1000):
-                await calls.read(f"chat {joined}", lease.reply, (count - 1) * joined, viewed=True)
-            redis_spent = await redis_cpu(client) - redis_before
-            print(f"read of {joined:2} frames: CPU of Redis {redis_spent / 1000 * 1e6:.0f} µs", flush=True)
+            after = (count - 1) * joined
+            for _ in range(count):
+                await asyncio.gather(*(calls.read(one.key, one.reply, after, viewed=True) for one in leases))
+            redis_spent = (await redis_cpu(client) - redis_before) * each
+            print(f"read of {joined:2} frames: CPU of Redis {redis_spent:.0f} µs", flush=True)
 
 
 async def redis_cpu(client: Any) -> float:

@@ -363,6 +363,20 @@ async def test_a_process_that_ends_while_its_viewers_follow(shared: RedisServer)
         assert one.streams[0].status == "streaming"
 
 
+async def test_a_process_that_ends_while_redis_does_not_answer(shared: RedisServer) -> None:
+    async with workers(shared, STALLED) as one, shared.client() as admin:
+        a, b = one.replies(), one.replies()
+        await read_until(await one.start(a), b"push")
+        theirs = await resumed(b)
+        reads: Any = b._store._calls._reads  # type: ignore[union-attr]
+        await until(lambda: not reads._is_running)
+        await admin.execute_command("CLIENT", "PAUSE", 500, "ALL")
+        await until(lambda: reads._is_running)
+        await b.aclose()
+        assert metadata(await whole(theirs))["error"] == "server_lost"
+        await until(lambda: not reads._is_running)  # the answer that nobody waits for has come
+
+
 async def test_a_follower_ends_with_its_last_viewer(shared: RedisServer) -> None:
     async with workers(shared, STALLED) as one:
         a, b = one.replies(), one.replies()

@@ -5,21 +5,17 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-import anyio
-
+from ._redis_batch import Batch, fail_after
 from ._redis_log import RedisLog
 from ._redis_scripts import ACQUIRE, APPEND, CURRENT, READ, STOP
 
-# Calls at once, of writers and of readers: redis-py raises an exception where more are made than its pool has
-# connections, and the pool serves the application as well.
+# Calls at once that are not in a batch: redis-py raises an exception where more are made than its pool has connections,
+# and the pool serves the application as well.
 _MOST_CALLS = 8
 _MOST_ENTRIES = 100  # in one answer
-_EXTENSION = 0.05  # seconds beyond the timeout of a call
 
 
 class Lease(NamedTuple):
@@ -81,12 +77,12 @@ class RedisCalls:
         client = log.client
         self.lease = log.lease
         self._prefix = log.prefix
-        self._writing, self._reading = asyncio.Semaphore(_MOST_CALLS), asyncio.Semaphore(_MOST_CALLS)
+        self._slots = asyncio.Semaphore(_MOST_CALLS)
         self._acquire: Any = client.register_script(ACQUIRE)
-        self._append: Any = client.register_script(APPEND)
         self._current: Any = client.register_script(CURRENT)
         self._stop: Any = client.register_script(STOP)
-        self._read: Any = client.register_script(READ)
+        self._appends = Batch(client, APPEND, self.lease / 3)
+        self._reads = Batch(client, READ, self.lease / 3)
 
     def channel(self, key: str, reply: str) -> str:
         """Return the name of the stream of a reply, and of the channel that tells of new entries."""
@@ -96,7 +92,7 @@ class RedisCalls:
         """Return the lease for a new reply, or `None` while another one is running under the key."""
         reply = secrets.token_hex(16)
         args = (reply, _ms(self.lease), _ms(self.lease + keep))
-        end = await self._call(self._writing, self._acquire, [self._record(key)], args)
+        end = await self._call(self._acquire, [self._record(key)], args)
         return Lease(key, reply, keep, end) if end else None
 
     async def append(self, lease: Lease, first: int, frames: list[bytes], *, ended: bool) -> Appended:
@@ -112,13 +108,13 @@ class RedisCalls:
             int(ended),
         )
         keys = [self._record(lease.key), self.channel(lease.key, lease.reply)]
-        return Appended(*await self._call(self._writing, self._append, keys, args, seconds=self.lease / 3))
+        return Appended(*await self._appends.call(keys, args))
 
     async def read(self, key: str, reply: str, after: int, *, viewed: bool) -> Found:
         """Return the entries after this number. `viewed`: note that the reply has viewers."""
         keys = [self._record(key), self.channel(key, reply)]
         args = (reply, after, _MOST_ENTRIES, int(viewed))
-        left, found = await self._call(self._reading, self._read, keys, args, seconds=self.lease / 3)
+        left, found = await self._reads.call(keys, args)
         ended = bool(found) and text(found[-1][1][0]) == "e"
         entries: list[tuple[int, bytes]] = []
         for entry_id, (_, value) in found[: len(found) - ended]:
@@ -128,55 +124,23 @@ class RedisCalls:
 
     async def current(self, key: str) -> Current | None:
         """Return the last reply of a key, if there is one."""
-        found = await self._call(self._reading, self._current, [self._record(key)], ())
+        found = await self._call(self._current, [self._record(key)], ())
         return Current(text(found[0]), bool(found[1]), found[2] / 1000) if found else None
 
     async def request_stop(self, key: str) -> str | None:
         """Ask the owner of the running reply to end it. Returns the id of the reply."""
-        found = await self._call(self._writing, self._stop, [self._record(key)], ())
+        found = await self._call(self._stop, [self._record(key)], ())
         return text(found[0]) if found else None
 
     def _record(self, key: str) -> str:
         # All keys of a reply have the same hash tag, as a script needs it in a cluster.
         return f"{self._prefix}:{{{quote(key, safe=':@', errors='backslashreplace')}}}"
 
-    async def _call(
-        self,
-        slots: asyncio.Semaphore,
-        script: Any,
-        keys: list[str],
-        args: tuple[Any, ...],
-        *,
-        seconds: float | None = None,
-    ) -> Any:
+    async def _call(self, script: Any, keys: list[str], args: tuple[Any, ...]) -> Any:
         # redis-py tries again by itself, at longer and longer intervals: beyond the lease this would help nobody.
-        async with slots:
-            with _fail_after(self.lease if seconds is None else seconds):
+        async with self._slots:
+            with fail_after(self.lease):
                 return await script(keys=keys, args=args)
-
-
-@contextmanager
-def _fail_after(seconds: float) -> Iterator[None]:
-    """Cancel what runs inside after this time, and raise `TimeoutError`.
-
-    A loop that was blocked for longer finds the timeout and the answer of Redis at the same moment. The extension, a
-    timer of its own, gives it a turn to take the answer.
-    """
-    loop = asyncio.get_running_loop()
-    scope = anyio.CancelScope()
-
-    def extend() -> None:
-        timers.append(loop.call_later(_EXTENSION, scope.cancel))
-
-    timers = [loop.call_later(seconds, extend)]
-    try:
-        with scope:
-            yield
-    finally:
-        for timer in timers:
-            timer.cancel()
-    if scope.cancelled_caught:
-        raise TimeoutError(f"Redis did not answer within {seconds:g} seconds")
 
 
 def _ms(seconds: float) -> int:

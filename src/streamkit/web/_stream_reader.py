@@ -6,11 +6,17 @@ import abc
 from contextlib import suppress
 from typing import Any
 
+import anyio.lowlevel
+
 from streamkit import AsyncEventStream
 
 from ._async_tasks import Signal, Task, make_signal, start
 from ._outcome import READ_AHEAD, log_failure
 from ._protocol import Encoder
+
+# Events after which other tasks get a turn. In a busy process all streams have many events at once; if each took all of
+# its own, whatever needs several turns, such as a call to Redis, would take seconds.
+_IN_A_ROW = 4
 
 
 class StreamReader(abc.ABC):
@@ -46,7 +52,11 @@ class StreamReader(abc.ABC):
         """Read the stream, and return the exception that it, a sink or the encoder raised."""
         try:
             self._put(self.encoder.start())
+            count = 0
             async for event in self.stream:
+                count += 1
+                if count % _IN_A_ROW == 0:
+                    await anyio.lowlevel.checkpoint()
                 if not self.discards:
                     self._put(self.encoder.event(event))
                     while self.size >= READ_AHEAD:
