@@ -230,6 +230,8 @@ def page(
         "",
         "## Goals",
         "",
+        "What this project aims at. CI requires less: the limits of `--check`.",
+        "",
         "| | measured | goal | |",
         "|---|---|---|---|",
     ]
