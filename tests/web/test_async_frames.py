@@ -62,6 +62,25 @@ class Gate(AsyncSink):
 
 
 @each_loop
+async def test_other_tasks_get_their_turns_during_a_burst(mode: str) -> None:
+    async with opened(mode, Reply.text(["a "] * 400)) as (stream, _), anyio.create_task_group() as group:
+        await stream.open()
+        turns = 0
+
+        async def count_turns() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await anyio.lowlevel.checkpoint()
+
+        group.start_soon(count_turns)
+        async for _ in sse(stream, AISDK()):
+            pass
+        group.cancel_scope.cancel()
+    assert turns >= 100
+
+
+@each_loop
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda one: type(one).__name__)
 async def test_the_frames_are_those_of_the_encoder(mode: str, protocol: Any) -> None:
     for path in FIXTURES:
