@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -78,7 +78,7 @@ class Batch:
 
 
 @contextmanager
-def fail_after(seconds: float) -> Iterator[None]:
+def fail_after(seconds: float) -> Generator[None]:
     """Cancel what runs inside after this time, and raise `TimeoutError`.
 
     Each blockage of the loop counts as a tenth of the time at most, since the answer may lie in the socket meanwhile.
