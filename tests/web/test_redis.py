@@ -386,9 +386,12 @@ async def test_a_follower_ends_with_its_last_viewer(shared: RedisServer) -> None
         a, b = one.replies(), one.replies()
         await read_until(await one.start(a), b"push")
         theirs = await resumed(b)
-        await theirs.aclose()
         reader: Any = b._store._reader  # type: ignore[union-attr]
-        await until(lambda: not reader._followers and reader._listener is None)
+        (channel,) = reader._followers
+        await theirs.aclose()
+        async with shared.client() as admin:
+            while reader._followers or reader._listener is not None:
+                await admin.publish(channel, 1)  # news of a reply that nobody follows any more
         assert b"push" in await read_until(await resumed(b), b"push")
 
 
