@@ -70,6 +70,11 @@ def run_tests(python: str, sdk: str, wheel: Path, arguments: list[str]) -> tuple
         return version.stdout.strip(), int(passed[1]) if passed and tests.returncode == 0 else None
 
 
+def cell(passed: int | None) -> str:
+    """Return what the table says of a run."""
+    return "failed" if passed is None else f"{passed:,} passed"
+
+
 def make_table(found: dict[tuple[str, str], int | None]) -> str:
     """Make the Markdown table: a row for each Python, a column for each release of the SDK."""
     versions = list(dict.fromkeys(version for _, version in found))
@@ -78,8 +83,7 @@ def make_table(found: dict[tuple[str, str], int | None]) -> str:
         "|---|" + "---|" * len(versions),
     ]
     for python in dict.fromkeys(python for python, _ in found):
-        counts = (found[python, version] for version in versions)
-        cells = ("failed" if count is None else f"{count:,} passed" for count in counts)
+        cells = (cell(found[python, version]) if (python, version) in found else "" for version in versions)
         lines.append(f"| Python {python} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

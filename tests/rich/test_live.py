@@ -6,6 +6,8 @@ import io
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -143,6 +145,72 @@ def test_an_interrupt_in_finish_waits_for_the_last_frame() -> None:
         signal.signal(signal.SIGINT, former)
     assert recorder.terminal.text() == "Hello there\n\ndisconnected"
     assert console.file is recorder, "the console is free again"
+
+
+class Interrupt:
+    """Interrupts this thread at an event in a function, after what else `on_event` does."""
+
+    def __init__(self, module: str, function: str, event: str = "call") -> None:
+        self._place = (module, function, event)
+
+    def on_event(self, place: tuple[str, str, str]) -> None:
+        pass
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> Interrupt:
+        place = frame.f_globals["__name__"].rpartition(".")[2], frame.f_code.co_name, event
+        self.on_event(place)
+        if place == self._place:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        return self
+
+    def during(self, call: Callable[[], object]) -> None:
+        before = sys.gettrace()
+        sys.settrace(self)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                call()
+        finally:
+            sys.settrace(before)
+
+
+def check_that_all_is_over(recorder: Recorder, console: Console) -> None:
+    assert recorder.terminal.text() == "disconnected"
+    assert console.file is recorder, "the console is free again"
+    wait_until(lambda: all(thread.name != "streamkit-markdown" for thread in threading.enumerate()))
+
+
+@pytest.mark.parametrize(("module", "function"), [("_console", "take"), ("threading", "start"), ("threading", "wait")])
+def test_an_interrupt_while_the_thread_starts(module: str, function: str) -> None:
+    recorder, console, _ = on_terminal()
+    sink = MarkdownSink(console)
+    Interrupt(module, function).during(lambda: sink.attempt(1, 0.0, None))
+    sink.finish(read(*HELLO))
+    check_that_all_is_over(recorder, console)
+
+
+def test_an_interrupt_before_a_slow_thread_draws() -> None:
+    recorder, console, _ = on_terminal()
+    sink: Any = MarkdownSink(console)
+
+    class Slow(Interrupt):
+        def on_event(self, place: tuple[str, str, str]) -> None:
+            if place == ("threading", "start", "call"):
+                sink._reply._changed.acquire()  # which the thread needs before it draws
+
+    Slow("threading", "wait").during(lambda: sink.attempt(1, 0.0, None))
+    reply = sink._reply
+    sink.finish(read(*HELLO))
+    reply._changed.release()
+    check_that_all_is_over(recorder, console)
+
+
+def test_an_interrupt_at_the_end_of_a_finish_that_draws_itself() -> None:
+    recorder, console, _ = on_terminal()
+    sink = MarkdownSink(console)
+    Interrupt("threading", "start").during(lambda: sink.attempt(1, 0.0, None))
+    Interrupt("_live", "_draw", "return").during(lambda: sink.finish(read(*HELLO)))
+    check_that_all_is_over(recorder, console)
 
 
 def test_a_character_that_the_encoding_lacks_is_replaced() -> None:

@@ -63,30 +63,31 @@ class _SharedFile:
 
 
 class SharedConsole:
-    """Takes a console for one reply: other output goes through `print_above` until the console is released.
-
-    Raises `RuntimeError` if another reply is drawn on the same console or file.
-    """
+    """A console that one reply takes: other output goes through `print_above` until the console is released."""
 
     def __init__(self, console: Console, print_above: Callable[[str], None]) -> None:
-        file = cast("TextIO", console.file)
-        if isinstance(file, _SharedFile) or _taken.setdefault(id(file), self) is not self:
+        self.file = cast("TextIO", console.file)
+        self.is_released = False
+        self._console = console
+        self._print_above = print_above
+        # A console without a file of its own looks `sys.stdout` up for each output, as programs replace it.
+        self._follows = self.file is (sys.stderr if console.stderr else sys.stdout)
+
+    def take(self) -> None:
+        """Take the console. Raises `RuntimeError` if another reply is drawn on the same console or file."""
+        if isinstance(self.file, _SharedFile) or _taken.setdefault(id(self.file), self) is not self:
             raise RuntimeError(
                 "another MarkdownSink is drawing on this console: let its stream end first, or give this stream a "
                 "console with a file of its own"
             )
-        self.file = file
-        self.is_released = False
-        self._console = console
-        # A console without a file of its own looks `sys.stdout` up for each output, as programs replace it.
-        self._follows = file is (sys.stderr if console.stderr else sys.stdout)
-        console.file = _SharedFile(file, print_above)  # type: ignore[assignment]
+        self._console.file = _SharedFile(self.file, self._print_above)  # type: ignore[assignment]
 
     def release(self) -> None:
-        """Give the console its file back."""
+        """Give the console its file back, if it was taken."""
         self.is_released = True
-        self._console.file = None if self._follows else self.file  # type: ignore[assignment]
-        _taken.pop(id(self.file), None)
+        if _taken.get(id(self.file)) is self:
+            self._console.file = None if self._follows else self.file  # type: ignore[assignment]
+            del _taken[id(self.file)]
 
 
 _taken: dict[int, SharedConsole] = {}  # by the `id` of the file

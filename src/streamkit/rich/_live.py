@@ -26,7 +26,7 @@ _SUSPENDED = 1.0  # seconds that the thread is late: the program was stopped, an
 class LiveReply(Sink):
     """Draws a reply, in a thread, so that also the last piece before a pause is seen and the status line moves.
 
-    Raises `RuntimeError` if another reply is drawn on the same console. A method raises what the thread has raised.
+    Nothing is drawn before `start`. The other methods raise what the thread has raised.
     """
 
     def __init__(
@@ -47,7 +47,15 @@ class LiveReply(Sink):
         self._failure: BaseException | None = None  # of the thread, until it is raised
         self._next_frame_at = 0.0
         self._ended = threading.Event()  # the thread, with all that it writes
-        self._thread = threading.Thread(target=self._draw, name="streamkit-markdown", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="streamkit-markdown", daemon=True)
+        self._drawer: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Take the console and start to draw. Raises `RuntimeError` if another reply is drawn on the same console.
+
+        After an interrupt in here, `finish` ends what was begun.
+        """
+        self._console.take()
         self._thread.start()
 
     def attempt(self, number: int, delay: float, error: StreamError | None) -> None:
@@ -78,7 +86,21 @@ class LiveReply(Sink):
         with self._changed:
             self._is_over = True
             self._changed.notify_all()
-        self._thread.join()
+        if self._choose_drawer() is self._thread:
+            self._thread.join()
+        elif not self._ended.is_set():  # pragma: no branch - its test has a tracer of its own
+            self._draw()
+
+    def _choose_drawer(self) -> threading.Thread:
+        """Return who draws: the first who asks. If an interrupt came while the thread was started, that is `finish`."""
+        with self._changed:
+            if self._drawer is None:
+                self._drawer = threading.current_thread()
+            return self._drawer
+
+    def _run(self) -> None:
+        if self._choose_drawer() is self._thread:
+            self._draw()
 
     def _change(self, change: Callable[[], object], piece: tuple[str, bool] | None = None) -> None:
         with self._changed:

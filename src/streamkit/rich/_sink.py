@@ -76,7 +76,13 @@ class MarkdownSink(Sink):
             if is_plain(console):
                 self._reply = _PlainReply(console, thinking=self._shows_thinking)
             else:
-                self._reply = LiveReply(console, self._shows_thinking, self._has_status, self._options)
+                # Assigned first: after an interrupt in `start`, `finish` has to know of it.
+                self._reply = reply = LiveReply(console, self._shows_thinking, self._has_status, self._options)
+                try:
+                    reply.start()
+                except Exception:
+                    self._reply = None
+                    raise
         return self._reply
 
 
