@@ -2,7 +2,6 @@
 //
 // Reads lines of JSON, { id, body, replay? }, and writes one line for each. `replay` is read after the body, in a second run.
 import { HttpAgent } from "@ag-ui/client";
-import { readFileSync } from "node:fs";
 
 const warnings = [];
 for (const name of ["warn", "error"]) console[name] = (...words) => warnings.push(words.join(" "));
@@ -29,15 +28,3 @@ async function read({ body, replay }) {
   }
   return { ...seen, raised, messages: agent.messages, warnings: [...warnings] };
 }
-
-// Node ends without a word (code 13) where nothing but an idle connection keeps it alive: the timer does.
-const late = setTimeout(() => {
-  process.stderr.write("a minute without an answer\n");
-  process.exit(1);
-}, 60_000);
-for (const line of readFileSync(0, "utf-8").split("\n")) {
-  const request = JSON.parse(line);
-  console.log(JSON.stringify({ id: request.id, ...(await read(request)) }));
-  late.refresh();
-}
-clearTimeout(late);

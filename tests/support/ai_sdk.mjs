@@ -3,7 +3,6 @@
 // Reads lines of JSON, { id, body | url, output?, replay?, resume? }, and writes one line for each. The
 // client resumes if it is told to, or if there is a `replay` for the answer.
 import { AbstractChat, DefaultChatTransport } from "ai";
-import { readFileSync } from "node:fs";
 
 class State {
   constructor(messages) {
@@ -49,15 +48,3 @@ async function read({ body, url, output, replay, resume }) {
   }
   return { posted, status: chat.status, error: chat.error?.message, messages: chat.messages, calls, finish: finishes.at(-1) };
 }
-
-// Node ends without a word (code 13) where nothing but an idle connection keeps it alive: the timer does.
-const late = setTimeout(() => {
-  process.stderr.write("a minute without an answer\n");
-  process.exit(1);
-}, 60_000);
-for (const line of readFileSync(0, "utf-8").split("\n")) {
-  const request = JSON.parse(line);
-  console.log(JSON.stringify({ id: request.id, ...(await read(request)) }));
-  late.refresh();
-}
-clearTimeout(late);

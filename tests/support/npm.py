@@ -46,7 +46,8 @@ def read_with(package: str, requests: Iterable[dict[str, Any]]) -> list[dict[str
     script = "ag_ui.mjs" if package == AG_UI else "ai_sdk.mjs"
     folder = installed(package)
     with tempfile.NamedTemporaryFile(dir=folder, suffix=f"-{script}", delete=False) as copy:
-        copy.write((HERE / script).read_bytes())  # a module finds packages from its own folder
+        # In the folder of the package, as a module finds packages from its own folder.
+        copy.write((HERE / script).read_bytes() + (HERE / "each_line.mjs").read_bytes())
     try:
         done = subprocess.run(  # noqa: S603
             ["node", copy.name],  # noqa: S607
