@@ -1,4 +1,4 @@
-"""What docs/how-to/other-libraries.md says of LangChain and LiteLLM, with the releases that it names."""
+"""The claims of docs/how-to/other-libraries.md about LangChain and LiteLLM, with the releases that the page names."""
 
 from __future__ import annotations
 

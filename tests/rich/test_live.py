@@ -148,7 +148,7 @@ def test_an_interrupt_in_finish_waits_for_the_last_frame() -> None:
 
 
 class Interrupt:
-    """Interrupts this thread at an event in a function, after what else `on_event` does."""
+    """Interrupts this thread at an event in a function. `on_event` gets each event first."""
 
     def __init__(self, module: str, function: str, event: str = "call") -> None:
         self._place = (module, function, event)

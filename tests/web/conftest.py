@@ -1,4 +1,4 @@
-"""What the tests of examples/web_chat share. The fixture `served` is in each file, as the servers have options."""
+"""Fixtures for the tests of examples/web_chat. Each test file has its own `served`, as the servers differ."""
 
 from __future__ import annotations
 

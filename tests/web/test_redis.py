@@ -191,7 +191,7 @@ async def test_many_viewers_of_one_reply(shared: RedisServer) -> None:
 
 
 async def test_viewers_of_many_replies(shared: RedisServer) -> None:
-    """Each reply has a viewer of its own in the other process; the connections of a process are few all the same."""
+    """Each reply has a viewer of its own in the other process, and each process needs only a few connections."""
     async with workers(shared, *[Reply.text("a " * 20, delay=0.02)] * 300) as one:
         names = f"{one.prefix}-a", f"{one.prefix}-b"
         a, b = (one.replies(client=shared.client(client_name=name), lease=10, detached=60) for name in names)

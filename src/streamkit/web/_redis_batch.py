@@ -1,4 +1,4 @@
-"""Calls of one script that are sent together: however many replies a process has, it waits for Redis once a turn."""
+"""Calls of one script that are sent together, so that a process with many replies waits for one answer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _Call(NamedTuple):
 
 
 class Batch:
-    """Runs a script for many callers on one connection. The calls that come during a batch and a pause are the next."""
+    """Runs a script for many callers on one connection. Calls made during a batch are sent together in the next one."""
 
     def __init__(self, client: Any, script: str, timeout: float) -> None:
         self._client = client
@@ -51,7 +51,7 @@ class Batch:
                     if call.answer.done():  # the caller was cancelled
                         continue
                     if isinstance(answer, Exception):
-                        self._is_loaded = False  # one reason may be a Redis that has been restarted
+                        self._is_loaded = False  # Redis may have been restarted
                         call.answer.set_exception(answer)
                     else:
                         call.answer.set_result(answer)

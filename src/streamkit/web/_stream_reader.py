@@ -15,7 +15,7 @@ from ._outcome import READ_AHEAD, log_failure
 from ._protocol import Encoder
 
 # Events after which other tasks get a turn. In a busy process all streams have many events at once; if each took all of
-# its own, whatever needs several turns, such as a call to Redis, would take seconds.
+# its own, a task that needs several turns, such as a call to Redis, would take seconds.
 _IN_A_ROW = 4
 
 
