@@ -17,7 +17,7 @@ from streamkit import StreamError
 from streamkit.rich import MarkdownSink, _live
 from streamkit.rich._console import write
 from tests.support.harness import wait_until
-from tests.support.results import BUSY, HELLO, WHOLE, read
+from tests.support.results import BUSY, HELLO, WHOLE, ended_by, read
 from tests.support.terminal import Recorder, console_on
 
 COMPLETE = read(*WHOLE)
@@ -114,6 +114,20 @@ def test_who_kept_the_file_of_the_console_can_go_on_writing() -> None:
     kept.write("later\n")
     kept.flush()
     assert recorder.terminal.text() == "The reply\nlater"
+
+
+def test_the_end_of_an_interrupted_text_is_shown_that_was_not_written_to_the_sink() -> None:
+    recorder, console, _ = on_terminal()
+    sink = MarkdownSink(console, thinking=True, status=False)
+    result = ended_by(KeyboardInterrupt())
+    sink.thinking("Hm.")
+    recorder.wait_for(lambda text: text == "Hm.")
+    sink.write("Hel")
+    recorder.wait_for(lambda text: text.endswith("Hel"))
+    wait_until_idle(sink)
+    sink.finish(result)
+    assert (result.status, result.text) == ("interrupted", "Hello ")
+    assert recorder.terminal.text() == "Hm.\n\nHello"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")

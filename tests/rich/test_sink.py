@@ -51,6 +51,32 @@ async def test_a_paced_reply(harness: Harness) -> None:
     assert len(recorder.writes) > 3
 
 
+class InterruptedAt(MarkdownSink):
+    """Is interrupted before it has taken a piece."""
+
+    def __init__(self, console: Any, number: int) -> None:
+        super().__init__(console, thinking=True)
+        self._until_interrupt = number
+
+    def write(self, text: str) -> None:
+        if not self._until_interrupt:
+            raise KeyboardInterrupt
+        self._until_interrupt -= 1
+        super().write(text)
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "One "), (1, "One two "), (2, "One two three")])
+def test_a_piece_that_an_interrupt_kept_from_the_sink_is_shown(number: int, text: str) -> None:
+    recorder, console = on_terminal()
+    with serve(Reply.thinking("Let me see.", "One two three")) as server:
+        stream = stream_text(sdk_client(server), **PARAMS, sinks=InterruptedAt(console, number))
+        with pytest.raises(KeyboardInterrupt), stream:
+            list(stream)
+    assert stream.text == text
+    assert recorder.terminal.text() == f"Let me see.\n\n{text.strip()}\n\ninterrupted"
+    assert not drawing_threads()
+
+
 def test_options_reach_the_renderer() -> None:
     text = "[a](http://a.example) and `code`\n\n```python\nx = 1\n```\n"
     options = {"hyperlinks": False, "code_theme": "ansi_light", "inline_code_lexer": "python"}

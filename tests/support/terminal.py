@@ -135,6 +135,17 @@ class Terminal(pyte.Screen):
         """All rows as text."""
         return as_text(self.rows())
 
+    def set_height(self, lines: int) -> None:
+        """Change the size of the window as most terminals do it: rows above the cursor leave the screen at the top."""
+        gone = max(self.cursor.y + 1 - lines, 0)
+        self.history += [self._row(y) for y in range(gone)]
+        rows = {y - gone: row for y, row in self.buffer.items() if gone <= y < gone + lines}
+        self.buffer.clear()
+        self.buffer.update(rows)
+        self.cursor.y -= gone
+        self.lines = lines
+        self.set_margins()
+
     @property
     def position(self) -> int:
         """The row of the cursor, counted from the first one of the scrollback."""

@@ -40,6 +40,7 @@ class LiveReply(Sink):
         # Guards the pieces, the other output and the status, and what the thread and its callers tell each other.
         self._changed = threading.Condition()
         self._pieces: list[tuple[str, bool]] = []
+        self._painted = 0  # characters of text
         self._other = ""  # what the program printed on the console meanwhile
         self._is_waiting = False  # for a change
         self._is_over = False
@@ -74,6 +75,8 @@ class LiveReply(Sink):
     def finish(self, result: StreamResult[Any, Any]) -> None:
         if self._has_status and result.status != "complete":
             self._last_line = result.status.replace("_", " ")
+        if result.status == "interrupted":
+            self._add_missing(result.text)
         try:
             self._join_thread()
         except BaseException:  # an interrupt: the thread needs only a moment more for its last frame
@@ -81,6 +84,13 @@ class LiveReply(Sink):
             self._ended.wait()  # before Python 3.13, `join` takes a thread for ended once an interrupt came into it
             raise
         self._raise_failure()
+
+    def _add_missing(self, text: str) -> None:
+        """Add the end of the text: an interrupt may have come into `write`, or just before it was called."""
+        with self._changed:
+            received = self._painted + sum(len(piece) for piece, thinking in self._pieces if not thinking)
+            if len(text) > received:
+                self._pieces.append((text[received:], False))
 
     def _join_thread(self) -> None:
         with self._changed:
@@ -159,6 +169,7 @@ class LiveReply(Sink):
         """Write what `make` returns for the lines of other output."""
         with self._changed:
             pieces, self._pieces = self._pieces, []
+            self._painted += sum(len(piece) for piece, thinking in pieces if not thinking)
             lines, newline, self._other = self._other.rpartition("\n")
         for text, thinking in pieces:
             self._renderer.feed(text, thinking=thinking)

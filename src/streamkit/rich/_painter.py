@@ -8,7 +8,8 @@ from itertools import chain, repeat
 from rich.console import COLOR_SYSTEMS, Console
 from rich.segment import Segment
 
-from ._rows import Row, is_ascii, is_certain, split_changed, to_ansi, width_of
+from ._rows import Row, is_ascii, is_certain, split_changed, to_ansi, width_of, wrapped
+from ._scrolled import ScrolledRows
 
 _ERASE = "\x1b[2K"  # one row: erasing to the end of the screen makes tmux push the rows into the scrollback
 _ERASE_REST = "\x1b[K"  # of a row
@@ -26,12 +27,14 @@ class Painter:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._shown: list[Row] = []
+        self._scrolled = ScrolledRows()
         self._width = 0  # of the last frame; 0 before there is one
         self._is_doubtful = False
 
     def forget(self) -> None:
         """Leave what is on the screen there, and go on below."""
         self._shown = []
+        self._scrolled.clear()
         self.doubt()
 
     def doubt(self) -> None:
@@ -43,6 +46,9 @@ class Painter:
 
         `above` is other output, whole lines, which goes above the rows that were not final.
         """
+        begun = self._find_scrolled(width, height)
+        final, tail = self._scrolled.without(final, tail)
+        final = [*begun, *final]
         tail = tail[max(len(tail) - height + 1, 0) :]
         rows, shown = [*final, *tail], self._shown
         is_anew = bool(above) or width != self._width
@@ -66,6 +72,23 @@ class Painter:
         if left > 0:
             parts += [*[f"{_ERASE}\r\n"] * left, f"\x1b[{left}A"]
         return _synchronized(parts)
+
+    def _find_scrolled(self, width: int, height: int) -> list[Row]:
+        """Find out which rows a window of a new size has pushed off the screen, where nothing can change them.
+
+        Returns the rest of a row that the window has wrapped and pushed off in part. It is final, and one row, so that
+        the terminal wraps it where it did before.
+        """
+        on_screen = [wrapped(row, width) if width < self._width else [row] for row in self._shown]
+        gone = sum(map(len, on_screen)) + 1 - height
+        rest = list[Row]()
+        while gone > 0:
+            rows = on_screen.pop(0)
+            rest = rows[gone:]
+            gone -= len(rows)
+            self._scrolled.add(self._shown.pop(0))
+        self._shown[:0] = rest
+        return [tuple(chain(*rest))] if rest else []
 
     def _replacing(self, row: Row, old: Row | None, *, is_final: bool) -> str:
         """Return what to write at the start of a row that shows `old`."""

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TypeAlias
 from zlib import crc32
 
-from rich.cells import cell_len
+from rich.cells import cell_len, chop_cells
 from rich.color import ColorSystem
 from rich.segment import Segment
 from rich.style import Style
@@ -31,6 +31,27 @@ def make_row(segments: list[Segment], width: int) -> Row:
 def width_of(row: Row) -> int:
     """Return how many columns a row takes."""
     return sum(segment.cell_length for segment in row)
+
+
+def text_of(row: Row) -> str:
+    """Return the text of a row, without styles."""
+    return "".join(segment.text for segment in row)
+
+
+def wrapped(row: Row, width: int) -> list[Row]:
+    """Return the rows that a terminal of `width` columns makes of a row: cut anywhere, also inside a word."""
+    rows, rest = list[Row](), list(row)
+    for text in chop_cells(text_of(row), width):
+        cut, missing = list[Segment](), len(text)
+        while missing:
+            segment = rest.pop(0)
+            if len(segment.text) > missing:
+                rest.insert(0, Segment(segment.text[missing:], segment.style))
+                segment = Segment(segment.text[:missing], segment.style)
+            cut.append(segment)
+            missing -= len(segment.text)
+        rows.append(tuple(cut))
+    return rows or [BLANK]
 
 
 def is_ascii(row: Row) -> bool:
