@@ -43,7 +43,7 @@ class _Reader(StreamReader):
 
     def take(self) -> bytes:
         """Return all frames that wait for the consumer."""
-        self.size = 0
+        self.size = self.events_in_a_row = 0
         self.taken.set()
         return joined(self.frames)
 

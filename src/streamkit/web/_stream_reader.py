@@ -28,6 +28,7 @@ class StreamReader(abc.ABC):
         self.ended = False
         self.discards = False  # True once nobody takes the frames: the stream is read for its sinks alone
         self.size = 0  # bytes that wait for the consumer; above READ_AHEAD, the reader waits
+        self.events_in_a_row = 0  # since another task had a turn
         self.taken: Signal  # by the consumer
         self.task: Task | None = None
 
@@ -52,11 +53,11 @@ class StreamReader(abc.ABC):
         """Read the stream, and return the exception that it, a sink or the encoder raised."""
         try:
             self._put(self.encoder.start())
-            count = 0
             async for event in self.stream:
-                count += 1
-                if count % _IN_A_ROW == 0:
+                self.events_in_a_row += 1
+                if self.events_in_a_row >= _IN_A_ROW:
                     await anyio.lowlevel.checkpoint()
+                    self.events_in_a_row = 0
                 if not self.discards:
                     self._put(self.encoder.event(event))
                     while self.size >= READ_AHEAD:
