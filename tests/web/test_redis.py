@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import secrets
@@ -19,6 +20,7 @@ import redis.exceptions
 from streamkit import AsyncEventStream, stream_events
 from streamkit.testing import Reply, serve
 from streamkit.web import AISDK, RedisLog, Replies, ReplyActive, ReplyFrames
+from streamkit.web._redis_batch import Batch
 from tests.support.clients import PARAMS, async_client_for
 from tests.support.harness import ignores_generators_left_behind
 from tests.support.redis import RedisServer, needs_redis, proxy, redis_server
@@ -432,3 +434,15 @@ def test_trio() -> None:
                 await replies.stop("chat")
 
     anyio.run(main, backend="trio")
+
+
+async def test_a_cancelled_call_leaves_the_others_of_its_batch_alone(shared: RedisServer) -> None:
+    client = shared.client()
+    batch = Batch(client, "return ARGV[1]", 10.0)
+    first, second = (asyncio.create_task(batch.call([], (text,))) for text in ("one", "two"))
+    await asyncio.sleep(0)  # both wait for their answers
+    first.cancel()
+    with anyio.fail_after(20):
+        assert await second == b"two"
+    assert first.cancelled()
+    await client.aclose()
