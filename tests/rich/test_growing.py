@@ -11,7 +11,7 @@ from streamkit.rich import Markdown
 from streamkit.rich._code import _MOST_KEPT, CodeRows
 from streamkit.rich._growing import GrowingMarkdown
 from streamkit.rich._renderer import Renderer
-from streamkit.rich._rows import Row
+from streamkit.rich._rows import Row, text_of
 from tests.support.markdown import cut, show, whole
 from tests.support.terminal import Recorder, as_text, assert_equal_rows, console_on, printed
 
@@ -69,13 +69,13 @@ def test_what_is_final_of_a_row_is_blank_in_the_wider_one(name: str) -> None:
     line = f"let {name} = 20; /* it begins"
     growing = GrowingMarkdown(console_on(Recorder(80, HEIGHT), 80, HEIGHT))
     growing.feed("```js\n" + "let boat = 1;\n" * 10 + f"{line}\nand ends */\n")
-    final = ["".join(segment.text for segment in row) for row in growing.frame(22, HEIGHT).final]
+    final = [text_of(row) for row in growing.frame(22, HEIGHT).final]
     assert [row.strip() for row in final[1:11]] == ["let boat = 1;"] * 10
     begin = final[11].strip()
     assert line.startswith(begin)
     assert len(final) == 12
     growing.feed("let more = 2;\n```\n")
-    rows = ["".join(segment.text for segment in row) for row in growing.finish(60)]
+    rows = [text_of(row) for row in growing.finish(60)]
     assert rows[0].rstrip() == " " * (1 + cell_len(begin)) + line[len(begin) :]
     assert [row.strip() for row in rows[1:]] == ["and ends */", "let more = 2;", ""]
     assert {cell_len(row) for row in rows} == {60}
@@ -91,7 +91,7 @@ def test_the_final_part_of_a_block_may_end_with_a_blank_row() -> None:
     rows += growing.frame(50, HEIGHT).final
     growing.feed("the end\n```\n")
     rows += growing.finish(50)
-    words = ["".join(segment.text for segment in row).strip() for row in rows]
+    words = [text_of(row).strip() for row in rows]
     assert [word for word in words if word] == [*(f"line {number}" for number in range(9)), "the end"]
 
 

@@ -100,9 +100,12 @@ BOTH = [(80, 24), (60, 24), (100, 24), (40, 24), (41, 24), (90, 24)]
 HEIGHTS = [(80, 24), (80, 10), (80, 40), (60, 12), (100, 30)]
 # Rows are wrapped by the terminal and leave the screen in part.
 SMALLER = [(80, 30), (33, 20), (80, 30), (50, 15)]
+each_change = pytest.mark.parametrize(
+    "sizes", [NARROWER, WIDER, BOTH, HEIGHTS], ids=["narrower", "wider", "both", "heights"]
+)
 
 
-@pytest.mark.parametrize("sizes", [NARROWER, WIDER, BOTH, HEIGHTS], ids=["narrower", "wider", "both", "heights"])
+@each_change
 def test_resizes(sizes: list[tuple[int, int]]) -> None:
     text = numbered(1, 16)
     check_words(resized(text, sizes, 60), text)
@@ -110,7 +113,7 @@ def test_resizes(sizes: list[tuple[int, int]]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("sizes", [NARROWER, WIDER, BOTH, HEIGHTS], ids=["narrower", "wider", "both", "heights"])
+@each_change
 def test_many_resizes(sizes: list[tuple[int, int]], seed: int) -> None:
     text = numbered(seed)
     check_words(resized(text, sizes * (1 + seed % 2), 35 + seed * 20), text)
@@ -119,7 +122,7 @@ def test_many_resizes(sizes: list[tuple[int, int]], seed: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_rows_that_leave_the_screen_in_part(seed: int) -> None:
-    """What is left of such a row stays cut where the terminal cut it, maybe inside a word."""
+    """The rest of such a row stays cut where the terminal has cut it, even in the middle of a word."""
     text = numbered(seed).replace("\n1. ", "\n- ")
     check_words(["".join(resized(text, SMALLER * 2, 75))], text)
 

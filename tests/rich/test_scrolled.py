@@ -131,26 +131,26 @@ def row(text: str, style: str = "") -> Row:
     return (Segment(text, Style.parse(style)),) if text else BLANK
 
 
-def painted(painter: Painter, final: list[Row], tail: list[Row], size: tuple[int, int]) -> str:
-    return painter.paint(final, tail, *size)
+def plain_painter() -> Painter:
+    return Painter(Console(force_terminal=True, color_system=None, legacy_windows=False))
 
 
 def test_the_rest_of_a_row_that_is_wrapped_is_final_where_it_was_cut() -> None:
-    painter = Painter(Console(force_terminal=True, color_system=None, legacy_windows=False))
-    painted(painter, [], [row("a b c d e f g h"), row("i j k l"), row("m")], (20, 10))
+    painter = plain_painter()
+    painter.paint([], [row("a b c d e f g h"), row("i j k l"), row("m")], 20, 10)
     # In 7 columns: `a b c d`, ` e f g `, `h`, `i j k l`, `m`: the first two leave a screen of four rows.
-    output = painted(painter, [], [row("a b c"), row("d e f"), row("g h i"), row("j k l"), row("m n")], (7, 4))
+    output = painter.paint([], [row("a b c"), row("d e f"), row("g h i"), row("j k l"), row("m n")], 7, 4)
     assert output.replace("\x1b[2K", "").replace("\x1b[K", "") == (
         "\x1b[?2026h\r\x1b[3A\r\n\r\n\r\n\x1b[3Ah\r\n    i\r\nj k l\r\nm n\r\n\x1b[?2026l"
     )
 
 
 def test_a_row_that_is_final_in_part_stays_so_when_the_rows_above_become_final() -> None:
-    painter = Painter(Console(force_terminal=True, color_system=None, legacy_windows=False))
-    painted(painter, [], [row("a b"), row("c d"), row("e f"), row("g h")], (9, 10))
-    painted(painter, [], [row("a b"), row("c d"), row("e f"), row("g h")], (9, 3))
-    painted(painter, [], [row("a"), row("b c"), row("d e f"), row("g h")], (10, 3))
-    output = painted(painter, [row("a"), row("b c")], [row("d e f"), row("g h i")], (10, 3))
+    painter = plain_painter()
+    painter.paint([], [row("a b"), row("c d"), row("e f"), row("g h")], 9, 10)
+    painter.paint([], [row("a b"), row("c d"), row("e f"), row("g h")], 9, 3)
+    painter.paint([], [row("a"), row("b c"), row("d e f"), row("g h")], 10, 3)
+    output = painter.paint([row("a"), row("b c")], [row("d e f"), row("g h i")], 10, 3)
     assert output == "\r\x1b[1A\x1b[3C i\r\n"
 
 

@@ -40,7 +40,7 @@ class LiveReply(Sink):
         # Guards the pieces, the other output and the status, and what the thread and its callers tell each other.
         self._changed = threading.Condition()
         self._pieces: list[tuple[str, bool]] = []
-        self._painted = 0  # characters of text
+        self._painted = 0  # characters of text that the renderer has
         self._other = ""  # what the program printed on the console meanwhile
         self._is_waiting = False  # for a change
         self._is_over = False
@@ -88,7 +88,7 @@ class LiveReply(Sink):
     def _add_missing(self, text: str) -> None:
         """Add the end of the text: an interrupt may have come into `write`, or just before it was called."""
         with self._changed:
-            received = self._painted + sum(len(piece) for piece, thinking in self._pieces if not thinking)
+            received = self._painted + _text_length(self._pieces)
             if len(text) > received:
                 self._pieces.append((text[received:], False))
 
@@ -169,7 +169,7 @@ class LiveReply(Sink):
         """Write what `make` returns for the lines of other output."""
         with self._changed:
             pieces, self._pieces = self._pieces, []
-            self._painted += sum(len(piece) for piece, thinking in pieces if not thinking)
+            self._painted += _text_length(pieces)
             lines, newline, self._other = self._other.rpartition("\n")
         for text, thinking in pieces:
             self._renderer.feed(text, thinking=thinking)
@@ -195,3 +195,8 @@ class LiveReply(Sink):
             other, self._other = self._other, ""
         if other:  # a line without an end, or what was printed since the last frame
             write(self._console.file, other)
+
+
+def _text_length(pieces: list[tuple[str, bool]]) -> int:
+    """Return the number of characters of the pieces that are not thinking."""
+    return sum(len(piece) for piece, thinking in pieces if not thinking)

@@ -46,7 +46,7 @@ class Painter:
 
         `above` is other output, whole lines, which goes above the rows that were not final.
         """
-        begun = self._find_scrolled(width, height)
+        begun = self._follow_resize(width, height)
         final, tail = self._scrolled.without(final, tail)
         final = [*begun, *final]
         tail = tail[max(len(tail) - height + 1, 0) :]
@@ -59,7 +59,7 @@ class Painter:
         if first == len(rows) == len(shown) and not above:
             self._shown = tail
             return restore
-        up = min(self._rows_on_screen(width) - first, height - 1)
+        up = min(len(shown) - first, height - 1)
         old = [] if is_anew else shown[first:]
         self._shown, self._width = tail, width
         move_up = f"\x1b[{up}A" if up else ""
@@ -73,11 +73,12 @@ class Painter:
             parts += [*[f"{_ERASE}\r\n"] * left, f"\x1b[{left}A"]
         return _synchronized(parts)
 
-    def _find_scrolled(self, width: int, height: int) -> list[Row]:
-        """Find out which rows a window of a new size has pushed off the screen, where nothing can change them.
+    def _follow_resize(self, width: int, height: int) -> list[Row]:
+        """Find out what a window of a new size has made of the rows on the screen.
 
-        Returns the rest of a row that the window has wrapped and pushed off in part. It is final, and one row, so that
-        the terminal wraps it where it did before.
+        A narrower window has wrapped them in most terminals. What it has pushed off the screen can no longer change.
+        Returns the rest of a row of which the first part is gone: final, and one row, so that the terminal wraps it
+        where it did before.
         """
         on_screen = [wrapped(row, width) if width < self._width else [row] for row in self._shown]
         gone = sum(map(len, on_screen)) + 1 - height
@@ -87,7 +88,7 @@ class Painter:
             rest = rows[gone:]
             gone -= len(rows)
             self._scrolled.add(self._shown.pop(0))
-        self._shown[:0] = rest
+        self._shown = [*rest, *chain(*on_screen)]
         return [tuple(chain(*rest))] if rest else []
 
     def _replacing(self, row: Row, old: Row | None, *, is_final: bool) -> str:
@@ -106,12 +107,6 @@ class Painter:
         if self._console.no_color:
             row = tuple(Segment.remove_color(row))
         return to_ansi(row, None if name is None else COLOR_SYSTEMS[name])
-
-    def _rows_on_screen(self, width: int) -> int:
-        """Count the rows again: when a window gets narrower, most terminals wrap what is there."""
-        if width >= self._width:
-            return len(self._shown)
-        return sum(max(-(-width_of(row) // width), 1) for row in self._shown)
 
 
 def _synchronized(parts: list[str]) -> str:

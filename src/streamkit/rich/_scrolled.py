@@ -18,29 +18,30 @@ class ScrolledRows:
         self._blank_rows = 0  # without content, after the content
 
     def clear(self) -> None:
-        """Let all rows be written again."""
+        """Forget the content, so that all rows are written."""
         self._content, self._blank_rows = "", 0
 
     def add(self, row: Row) -> None:
-        """Take note of a row below those that are known."""
+        """Append the content of the next row that has left the screen."""
         content = _content(row)
         self._content += content
         self._blank_rows = 0 if content else self._blank_rows + 1
 
     def without(self, final: list[Row], tail: list[Row]) -> tuple[list[Row], list[Row]]:
-        """Return the rows that have to be written: those below what has left the screen.
+        """Return the rows to write: those below the content that has left the screen.
 
-        These are all of them if the rows do not begin with that content any more: rather twice than lost.
+        If the rows no longer begin with that content, all of them are written, as a text shown twice is better than a
+        lost one.
         """
-        if not self._content and not self._blank_rows:
-            return final, tail
         rows, at, left, blank_rows = [*final, *tail], 0, self._content, self._blank_rows
         while at < len(rows):
             content = _content(rows[at])
             if not left and (content or not blank_rows):
                 break
             if not left.startswith(content):
-                rows[at : at + 1], left = _without_start(rows[at], content, left)
+                rest = _without_start(rows[at], content, left)
+                if rest is not None:
+                    rows[at], left = rest, ""
                 break
             blank_rows -= not left
             left = left[len(content) :]
@@ -56,11 +57,11 @@ class ScrolledRows:
         return [], rows[at:]
 
 
-def _without_start(row: Row, content: str, start: str) -> tuple[list[Row], str]:
-    """Return a row without the content that it starts with, and what is left of this content: all if it differs."""
+def _without_start(row: Row, content: str, start: str) -> Row | None:
+    """Return a row with the `start` of its content blanked; `None` if the content begins with something else."""
     if not content.startswith(start) or content_length(row) != len(content):
-        return [row], start
-    return [without_content(row, len(start))], ""
+        return None
+    return without_content(row, len(start))
 
 
 def _content(row: Row) -> str:
