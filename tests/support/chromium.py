@@ -44,7 +44,9 @@ class Tab:
         page.on("dialog", lambda dialog: (self.problems.append(dialog.message), dialog.dismiss()))
 
     def send(self, text: str) -> None:
+        """Send a message, once the page takes one: after a reload it may still show the end of the last reply."""
         self.page.get_by_label("Message").fill(text)
+        self.page.get_by_role("button", name="Send").and_(self.page.locator(":enabled")).wait_for()
         self.page.keyboard.press("Enter")
 
     def sees(self, text: str, count: int = 1) -> None:

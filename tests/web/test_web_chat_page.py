@@ -15,7 +15,7 @@ from tests.support.npm import installed, needs_node
 from tests.support.web_chat import API, HELLO, ChatServer, api_server, chat_server, growing
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Route
 
 PHONE: dict[str, Any] = {"viewport": {"width": 360, "height": 640}, "has_touch": True, "is_mobile": True}
 MARKDOWN = """\
@@ -308,3 +308,23 @@ class TestUse:
         chat.send("Hi")
         chat.status("complete")
         assert chat.page.locator("article").count() == 2
+
+    def test_a_message_waits_for_the_history(self, chat: Tab, api: API) -> None:
+        chat.send("Hi")
+        chat.status("complete")
+        requests = len(api.server.requests)
+        held: list[Route] = []
+        with chat.page.expect_request("**/api/chat/*"):
+            chat.page.route("**/api/chat/*", lambda route: held.append(route))  # noqa: PLW0108 - needs attributes
+            chat.page.reload()
+        chat.page.get_by_label("Message").fill("Too early")
+        chat.page.keyboard.press("Enter")
+        assert chat.page.get_by_role("button", name="Send").is_disabled()
+        assert chat.page.get_by_role("button", name="New chat").is_disabled()
+        assert chat.page.locator("article").count() == 0
+        held[0].continue_()
+        chat.send("Now")
+        chat.sees("Hello there!", 2)
+        chat.status("complete")
+        assert chat.page.locator("article").count() == 4
+        assert len(api.server.requests) == requests + 1

@@ -9,6 +9,7 @@ const newId = () => crypto.getRandomValues(new Uint32Array(4)).join("-"); // `ra
 
 let chat = (localStorage.chat ??= newId()); // the chat that a reload shows again
 let running = null; // the reply that is being received
+let isLoaded = false; // with its history: a message that is sent before would be shown twice
 let isAtEnd = true; // the page follows the text, unless the reader has scrolled up
 const views = [];
 
@@ -135,19 +136,19 @@ function setRunning(view) {
   running = view;
   document.body.classList.toggle("busy", view !== null);
   action.ariaLabel = view ? "Stop" : "Send";
-  newChat.disabled = view !== null;
   resize();
 }
 
 function resize() {
   text.style.height = "auto";
   text.style.height = `${text.scrollHeight}px`;
-  action.disabled = !running && !text.value.trim();
+  action.disabled = !isLoaded || (!running && !text.value.trim());
+  newChat.disabled = !isLoaded || running !== null;
 }
 
 function send() {
   const words = text.value.trim();
-  if (running || !words) return;
+  if (!isLoaded || running || !words) return;
   text.value = "";
   const message = { id: newId(), role: "user", parts: [{ type: "text", text: words }] };
   new View(message);
@@ -174,6 +175,8 @@ async function load() {
     new View({ id: "", role: "assistant", parts: [], metadata: {} }); // its reply was lost
   }
   views.forEach((view) => view.draw());
+  isLoaded = true;
+  resize();
   if (found.running) await receive();
 }
 
