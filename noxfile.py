@@ -17,6 +17,7 @@ nox.options.default_venv_backend = "none"  # `uv run` keeps one environment up t
 nox.options.stop_on_first_error = True
 
 README = Path(__file__).with_name("README.md")
+COVERAGE = ("--cov=streamkit", "--cov-branch", "--cov-fail-under=100", "--cov-report=term-missing:skip-covered")
 
 
 def uv_run(session: nox.Session, *arguments: str) -> None:
@@ -52,7 +53,10 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def readme(session: nox.Session) -> None:
-    """Run the quickstart and the tests by the README's own commands, as they stand there, and each example."""
+    """Run the quickstart and the tests by the README's own commands, as they stand there, and each example.
+
+    The tests have to cover every line and branch, which pytest learns from its environment.
+    """
     commands = re.findall(r"^python3 .*(?:quickstart\.py|pytest)$", README.read_text(encoding="utf-8"), re.MULTILINE)
     if len(commands) != 2:
         session.error("expected two commands in the README, for the quickstart and for the tests")
@@ -66,14 +70,14 @@ def readme(session: nox.Session) -> None:
     for example in sorted(README.parent.glob("examples/[!_]*.py")):
         session.run("bash", "-c", 'uv run --quiet "$0" < /dev/null', str(example), env=env)  # chat.py reads lines
     session.run("uv", "run", "--quiet", "examples/web_chat/__main__.py", "--help", env=env)  # else it goes on
+    env["PYTEST_ADDOPTS"] = " ".join(COVERAGE)
     session.run("bash", "-c", f'{commands[1]} "$@"', "pytest", *session.posargs, env=env)
 
 
-@nox.session
+@nox.session(default=False)  # `readme` does the same for the whole
 def coverage(session: nox.Session) -> None:
-    """Run the tests, and require that they cover every line and branch."""
-    goal = ("--cov=streamkit", "--cov-branch", "--cov-fail-under=100", "--cov-report=term-missing:skip-covered")
-    uv_run(session, "--group", "test", "pytest", *goal, *session.posargs)
+    """Run tests, and tell which lines and branches of the package they do not cover."""
+    uv_run(session, "--group", "test", "pytest", *COVERAGE, *session.posargs)
 
 
 @nox.session

@@ -277,10 +277,9 @@ def picture(costs: dict[str, dict[str, float]]) -> str:
 def compare_other_libraries(rounds: int) -> dict[str, float]:
     with limits.elsewhere(run_server, ["burst"]) as where:
         length = sum(map(len, words(5000)))
-        others = {}
-        for name, cost in other_libraries.measure(where["burst"], events_in("burst"), length, rounds):
-            print(f"  {name:26} {cost:9.2f}", flush=True)
-            others[name] = cost
+        others = other_libraries.measure(where["burst"], events_in("burst"), length, rounds)
+        for name, cost in others.items():
+            print(f"  {name:26} {cost:9.2f}")
     return others
 
 

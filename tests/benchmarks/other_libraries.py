@@ -13,7 +13,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,10 @@ SOURCE = Path(__file__).parents[2]
 
 
 class Library(NamedTuple):
-    """What to install, and a program that defines `read()` for the server at `url`."""
+    """What to install, and a program that defines `read()` for the server at `url`: it returns the length of the text.
+
+    It returns `None` if it reads bytes.
+    """
 
     needs: list[str]
     program: str
@@ -41,6 +45,16 @@ import streamkit
 def read():
     with streamkit.stream_text(client, **PARAMS) as stream:
         return sum(len(text) for text in stream)
+""",
+    ),
+    "the bytes, dropped": Library(
+        ["anthropic"],
+        _SDK
+        + """
+def read():
+    with client.messages.create(stream=True, **PARAMS) as stream:
+        sum(len(data) for data in stream.response.iter_bytes())
+    return None
 """,
     ),
     "the SDK's raw events": Library(
@@ -113,13 +127,13 @@ def read():
 }
 _MEASURE = """
 import sys, time
-url, rounds = sys.argv[1], int(sys.argv[2])
+url = sys.argv[1]
 MODEL = "claude-sonnet-5-5"
 {program}
-for _ in range(rounds + 1):
+for _ in sys.stdin:
     started = time.process_time()
     length = read()
-    print(time.process_time() - started, length)
+    print(time.process_time() - started, length, flush=True)
 """
 
 
@@ -138,17 +152,43 @@ def install(name: str, library: Library, into: Path) -> Path:
     return python
 
 
-def measure(url: str, events: int, length: int, rounds: int) -> Iterator[tuple[str, float]]:
-    """Name and microseconds an event, the median of the rounds; the libraries take turns only as whole processes."""
-    with tempfile.TemporaryDirectory() as folder:
+@contextmanager
+def reader(python: Path, program: str, url: str) -> Iterator[Callable[[], tuple[float, int | None]]]:
+    """A process that reads the reply at each call, which returns its CPU time in seconds and the length of the text."""
+    folder = python.parents[1]
+    # Nobody looks for a newer list of prices, or for the user's own settings.
+    home = {"HOME": str(folder), "PATH": os.environ["PATH"], "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    command = [str(python), "-c", _MEASURE.format(program=program), url]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, text=True, cwd=folder, env=home, stdin=pipe, stdout=pipe) as process:  # noqa: S603
+        assert process.stdin is not None
+        assert process.stdout is not None
+        write, answer = process.stdin, process.stdout
+
+        def once() -> tuple[float, int]:
+            write.write("\n")
+            write.flush()
+            spent, characters = answer.readline().split()
+            return float(spent), None if characters == "None" else int(characters)
+
+        yield once
+        write.close()
+
+
+def measure(url: str, events: int, length: int, rounds: int) -> dict[str, float]:
+    """Microseconds an event by library, the median of the rounds, in which the libraries take turns."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        readers = {}
         for name, library in LIBRARIES.items():
             print(f"installing {name} ...", file=sys.stderr, flush=True)
             python = install(name, library, Path(folder))
-            command = [str(python), "-c", _MEASURE.format(program=library.program), url, str(rounds)]
-            # Nobody looks for a newer list of prices, or for the user's own settings.
-            home = {"HOME": folder, "PATH": os.environ["PATH"], "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-            printed = subprocess.check_output(command, text=True, cwd=folder, env=home)  # noqa: S603
-            runs = [line.split() for line in printed.splitlines()[1:]]  # the first warms up
-            if {int(characters) for _, characters in runs} != {length}:
-                raise RuntimeError(f"{name} read another text: {printed}")
-            yield name, statistics.median(float(spent) for spent, _ in runs) / events * 1e6
+            readers[name] = stack.enter_context(reader(python, library.program, url))
+        spent: dict[str, list[float]] = {name: [] for name in readers}
+        for number in range(rounds + 1):  # the first warms up
+            print(f"round {number} of {rounds} ...", file=sys.stderr, flush=True)
+            for name, once in readers.items():
+                cost, characters = once()
+                if characters not in (length, None):
+                    raise RuntimeError(f"{name} read {characters} characters in place of {length}")
+                spent[name].append(cost)
+        return {name: statistics.median(costs[1:]) / events * 1e6 for name, costs in spent.items()}

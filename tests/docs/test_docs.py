@@ -95,7 +95,9 @@ def test_the_tests_on_the_page_about_tests_pass(tmp_path: Path) -> None:
     for name, source in files.items():
         (tmp_path / name).write_text(source, encoding="utf-8")
     source_folder = Path(streamkit.__file__).parents[1]
-    env = {**os.environ, "PYTHONPATH": str(source_folder)} if source_folder.name == "src" else {**os.environ}
+    env = {**os.environ, "PYTEST_ADDOPTS": ""}
+    if source_folder.name == "src":
+        env["PYTHONPATH"] = str(source_folder)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error"]
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, encoding="utf-8", check=False)  # noqa: S603
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
