@@ -2,10 +2,10 @@
 
     python tests/matrix.py [--full] [--write] [arguments for pytest]
 
-By default on the oldest Python that is installed with the oldest SDK that is allowed, and on the newest with the
-newest. `--full` takes every Python that is installed, each with the SDK releases around every change of the major
-version; `--write` puts the outcome into docs/compatibility.md. Without arguments for pytest, the tests run that depend
-on Python and the SDK the most; in the full matrix fewer of them, as there are many runs.
+By default on the oldest Python that is installed with the oldest SDK and extras that are allowed, and on the newest
+with the newest. `--full` takes every Python that is installed, each with the SDK releases around every change of the
+major version; `--write` puts the outcome into docs/compatibility.md. Without arguments for pytest, the tests run that
+depend on Python and the SDK the most; in the full matrix fewer of them, as there are many runs.
 """
 
 from __future__ import annotations
@@ -23,12 +23,16 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "compatibility.md"
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14", "3.15")
 OLDEST, NEWEST = "anthropic==0.80.0", "anthropic<3"
+OLDEST_EXTRAS = ("rich==13.8.0", "markdown-it-py==2.2.0", "redis==5.0.1")  # tested with the oldest SDK
 SDKS = (OLDEST, "anthropic<1", "anthropic==1.0.0", "anthropic<2", NEWEST)
 TESTS = [
     "tests/core",
     "tests/sdk",
     "tests/streams",
     *(f"tests/robustness/test_{k}_over_http.py" for k in ("cuts", "fuzz")),
+    "tests/rich/test_equality.py",
+    "tests/rich/test_scrolled.py",
+    "tests/web/test_redis.py",
 ]
 STREAMS = ("iteration", "faults", "retries", "history", "streamed", "structured_output", "opened_streams", "cancel")
 FULL_TESTS = ["tests/core", "tests/sdk", *(f"tests/streams/test_{name}.py" for name in STREAMS)]
@@ -56,7 +60,8 @@ def run_tests(python: str, sdk: str, wheel: Path, arguments: list[str]) -> tuple
         subprocess.run(["uv", "venv", "--quiet", "--clear", "--python", python, env], check=True)  # noqa: S603, S607
         subprocess.run([*install, str(wheel), sdk], check=True)  # noqa: S603
         subprocess.run([inner, "-W", "error", ROOT / "examples" / "quickstart.py"], check=True)  # noqa: S603
-        subprocess.run([*install, "--group", "test"], check=True, cwd=ROOT)  # noqa: S603
+        extras = OLDEST_EXTRAS if sdk == OLDEST else ()
+        subprocess.run([*install, "--group", "test", *extras], check=True, cwd=ROOT)  # noqa: S603
         show = "from importlib.metadata import version; print(version('anthropic'))"
         version = subprocess.run([inner, "-c", show], capture_output=True, text=True, check=True)  # noqa: S603
         command = [inner, "-m", "pytest", "-p", "no:cacheprovider", *arguments]

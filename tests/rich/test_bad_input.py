@@ -110,7 +110,7 @@ HUGER = {
     "long line": "x" * 1_000_000,
     "nested quotes": ">" * 10_000 + " deep\n\nend\n",
     "nested quotes, a line each": "".join("> " * depth + "a\n" for depth in range(1, 120)) + "\nend\n",
-    "many definitions": "".join(f"[{number}]: /{number}\n" for number in range(2_000)) + "\n[1] [1999]\n",
+    "many definitions": "".join(f"[{number}]: /{number}\n" for number in range(1_000)) + "\n[1] [999]\n",
 }
 
 

@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, given, seed, settings
 from hypothesis import strategies as st
 
 from tests.support.markdown import check_streamed, uses_links_early
@@ -14,7 +14,7 @@ from tests.support.markdown_strategies import DOCUMENTS, SIZES, arrivals
 
 slow_to_draw = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 quick = settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=slow_to_draw)
-thorough = settings(max_examples=150, deadline=None, suppress_health_check=slow_to_draw)
+thorough = settings(max_examples=100, deadline=None, suppress_health_check=slow_to_draw)
 
 
 def check(data: st.DataObject, text: str, size: tuple[int, int]) -> None:
@@ -23,7 +23,8 @@ def check(data: st.DataObject, text: str, size: tuple[int, int]) -> None:
     check_streamed(text, *size, pieces, itertools.cycle(frames))
 
 
-def check_many(texts: st.SearchStrategy[str]) -> None:
+def check_many(texts: st.SearchStrategy[str], part: int) -> None:
+    @seed(part)
     @thorough
     @given(st.data(), texts, SIZES)
     def run(data: Any, text: str, size: tuple[int, int]) -> None:
@@ -41,7 +42,7 @@ def test_documents(data: Any, text: str, size: tuple[int, int]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(2))
 def test_many_documents(part: int) -> None:
-    check_many(DOCUMENTS)
+    check_many(DOCUMENTS, part)
 
 
 # Every character that means something in Markdown, and little else.
@@ -57,4 +58,4 @@ def test_any_marks(data: Any, text: str, size: tuple[int, int]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(2))
 def test_many_marks(part: int) -> None:
-    check_many(MARKS)
+    check_many(MARKS, part)

@@ -143,7 +143,7 @@ def test_signals(program: Path, number: str) -> None:
 @pytest.mark.parametrize("part", range(2))
 @pytest.mark.parametrize("number", KINDS)
 def test_signals_at_many_moments(program: Path, number: str, part: int, capsys: pytest.CaptureFixture[str]) -> None:
-    moments = [place / 50 for place in range(50)][part::2]
+    moments = [place / 30 for place in range(30)][part::2]
     with serve(REPLY, repeat=True) as server:
         in_time = sum(run(program, server.url, number, moment) for moment in moments)
     with capsys.disabled():
