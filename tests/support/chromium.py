@@ -47,7 +47,10 @@ class Tab:
         """Send a message, once the page takes one: after a reload it may still show the end of the last reply."""
         self.page.get_by_label("Message").fill(text)
         self.page.get_by_role("button", name="Send").and_(self.page.locator(":enabled")).wait_for()
+        sent = self.page.locator("article.user")
+        count = sent.count()
         self.page.keyboard.press("Enter")
+        sent.nth(count).wait_for()  # and so its reply: what a test waits for next is not found in the last one
 
     def sees(self, text: str, count: int = 1) -> None:
         """Wait until the last reply has the text."""
@@ -55,7 +58,8 @@ class Tab:
 
     def status(self, text: str) -> None:
         """Wait until the line under the last reply has the text, and the reply is over."""
-        self.page.locator("article.assistant:not(.running)").last.locator("footer").get_by_text(text).wait_for()
+        ended = self.page.locator("article.assistant").last.and_(self.page.locator(":not(.running)"))
+        ended.locator("footer").get_by_text(text).wait_for()
 
     @property
     def last_reply(self) -> str:
