@@ -55,7 +55,7 @@ def docs(session: nox.Session) -> None:
 def readme(session: nox.Session) -> None:
     """Run the quickstart and the tests by the README's own commands, as they stand there, and each example.
 
-    The tests have to cover every line and branch, which pytest learns from its environment.
+    `PYTEST_ADDOPTS` adds the coverage to the tests' command: they have to cover every line and branch.
     """
     commands = re.findall(r"^python3 .*(?:quickstart\.py|pytest)$", README.read_text(encoding="utf-8"), re.MULTILINE)
     if len(commands) != 2:

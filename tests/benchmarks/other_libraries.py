@@ -7,6 +7,7 @@ They read the same reply from the same server. Never part of CI: it installs wha
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import statistics
@@ -16,15 +17,15 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 SOURCE = Path(__file__).parents[2]
 
 
 class Library(NamedTuple):
-    """What to install, and a program that defines `read()` for the server at `url`: it returns the length of the text.
+    """Packages to install, and a program that defines `read()`.
 
-    It returns `None` if it reads bytes.
+    `read()` reads a reply from the server at `url` and returns the number of characters, or `None` if it drops bytes.
     """
 
     needs: list[str]
@@ -53,8 +54,8 @@ def read():
         + """
 def read():
     with client.messages.create(stream=True, **PARAMS) as stream:
-        sum(len(data) for data in stream.response.iter_bytes())
-    return None
+        for _ in stream.response.iter_bytes():
+            pass
 """,
     ),
     "the SDK's raw events": Library(
@@ -126,14 +127,14 @@ def read():
     ),
 }
 _MEASURE = """
-import sys, time
+import json, sys, time
 url = sys.argv[1]
 MODEL = "claude-sonnet-5-5"
 {program}
 for _ in sys.stdin:
     started = time.process_time()
     length = read()
-    print(time.process_time() - started, length, flush=True)
+    print(json.dumps([time.process_time() - started, length]), flush=True)
 """
 
 
@@ -153,8 +154,8 @@ def install(name: str, library: Library, into: Path) -> Path:
 
 
 @contextmanager
-def reader(python: Path, program: str, url: str) -> Iterator[Callable[[], tuple[float, int | None]]]:
-    """A process that reads the reply at each call, which returns its CPU time in seconds and the length of the text."""
+def reader(python: Path, program: str, url: str) -> Iterator[Callable[[], list[Any]]]:
+    """Run the program in a process of its own; each call reads a reply and returns CPU seconds and characters."""
     folder = python.parents[1]
     # Nobody looks for a newer list of prices, or for the user's own settings.
     home = {"HOME": str(folder), "PATH": os.environ["PATH"], "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
@@ -165,18 +166,17 @@ def reader(python: Path, program: str, url: str) -> Iterator[Callable[[], tuple[
         assert process.stdout is not None
         write, answer = process.stdin, process.stdout
 
-        def once() -> tuple[float, int]:
+        def once() -> list[Any]:
             write.write("\n")
             write.flush()
-            spent, characters = answer.readline().split()
-            return float(spent), None if characters == "None" else int(characters)
+            found: list[Any] = json.loads(answer.readline())
+            return found
 
         yield once
-        write.close()
 
 
 def measure(url: str, events: int, length: int, rounds: int) -> dict[str, float]:
-    """Microseconds an event by library, the median of the rounds, in which the libraries take turns."""
+    """Return the microseconds an event by library: the median of the rounds, in which the libraries take turns."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         readers = {}
         for name, library in LIBRARIES.items():

@@ -95,7 +95,7 @@ def test_the_tests_on_the_page_about_tests_pass(tmp_path: Path) -> None:
     for name, source in files.items():
         (tmp_path / name).write_text(source, encoding="utf-8")
     source_folder = Path(streamkit.__file__).parents[1]
-    env = {**os.environ, "PYTEST_ADDOPTS": ""}
+    env = {**os.environ, "PYTEST_ADDOPTS": ""}  # the options of this run, such as coverage, are not for that one
     if source_folder.name == "src":
         env["PYTHONPATH"] = str(source_folder)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error"]

@@ -50,7 +50,7 @@ class Tab:
         sent = self.page.locator("article.user")
         count = sent.count()
         self.page.keyboard.press("Enter")
-        sent.nth(count).wait_for()  # and so its reply: what a test waits for next is not found in the last one
+        sent.nth(count).wait_for()  # with its reply: else a test could find the text or status in the one before
 
     def sees(self, text: str, count: int = 1) -> None:
         """Wait until the last reply has the text."""

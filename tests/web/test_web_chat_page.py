@@ -315,7 +315,7 @@ class TestUse:
         requests = len(api.server.requests)
         held: list[Route] = []
         with chat.page.expect_request("**/api/chat/*"):
-            chat.page.route("**/api/chat/*", lambda route: held.append(route))  # noqa: PLW0108 - needs attributes
+            chat.page.route("**/api/chat/*", lambda route: held.append(route))  # noqa: PLW0108 - Playwright sets an attribute
             chat.page.reload()
         chat.page.get_by_label("Message").fill("Too early")
         chat.page.keyboard.press("Enter")
@@ -328,3 +328,11 @@ class TestUse:
         chat.status("complete")
         assert chat.page.locator("article").count() == 4
         assert len(api.server.requests) == requests + 1
+
+    def test_a_history_that_cannot_be_loaded(self, chat: Tab) -> None:
+        chat.page.route("**/api/chat/*", lambda route: route.abort(), times=1)
+        chat.page.reload()
+        chat.page.get_by_text("The server cannot be reached. Load the page again.").wait_for()
+        chat.page.get_by_role("button", name="New chat").click()
+        chat.send("Hi")
+        chat.status("complete")

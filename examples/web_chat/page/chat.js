@@ -9,7 +9,7 @@ const newId = () => crypto.getRandomValues(new Uint32Array(4)).join("-"); // `ra
 
 let chat = (localStorage.chat ??= newId()); // the chat that a reload shows again
 let running = null; // the reply that is being received
-let isLoaded = false; // with its history: a message that is sent before would be shown twice
+let isLoaded = false; // the request for the history is over: a message sent earlier would be shown twice
 let isAtEnd = true; // the page follows the text, unless the reader has scrolled up
 const views = [];
 
@@ -169,14 +169,15 @@ async function load() {
       textContent: error instanceof Refused ? error.message : "The server cannot be reached. Load the page again.",
     }));
     return;
+  } finally {
+    isLoaded = true;
+    resize();
   }
   found.messages.forEach((message) => new View({ metadata: {}, ...message }));
   if (!found.running && views.at(-1)?.message.role === "user") {
     new View({ id: "", role: "assistant", parts: [], metadata: {} }); // its reply was lost
   }
   views.forEach((view) => view.draw());
-  isLoaded = true;
-  resize();
   if (found.running) await receive();
 }
 
