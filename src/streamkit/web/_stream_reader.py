@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -15,8 +16,10 @@ from ._outcome import READ_AHEAD, log_failure
 from ._protocol import Encoder
 
 # Events after which other tasks get a turn. In a busy process all streams have many events at once; if each took all of
-# its own, a task that needs several turns, such as a call to Redis, would take seconds.
-_IN_A_ROW = 4
+# its own, a task that needs several turns, such as a call to Redis, would take seconds. In a process that is not busy,
+# the turns, in which the loop asks the system for news, would be most of what an event costs.
+_IN_A_ROW, _IN_A_ROW_IF_BUSY = 16, 4
+_BUSY = 0.005  # seconds that the turn of the other tasks takes in a busy process
 
 
 class StreamReader(abc.ABC):
@@ -29,6 +32,7 @@ class StreamReader(abc.ABC):
         self.discards = False  # True once nobody takes the frames: the stream is read for its sinks alone
         self.size = 0  # bytes that wait for the consumer; above READ_AHEAD, the reader waits
         self.events_in_a_row = 0  # since another task had a turn
+        self._most_in_a_row = _IN_A_ROW
         self.taken: Signal  # by the consumer
         self.task: Task | None = None
 
@@ -55,9 +59,8 @@ class StreamReader(abc.ABC):
             self._put(self.encoder.start())
             async for event in self.stream:
                 self.events_in_a_row += 1
-                if self.events_in_a_row >= _IN_A_ROW:
-                    await anyio.lowlevel.checkpoint()
-                    self.events_in_a_row = 0
+                if self.events_in_a_row >= self._most_in_a_row:
+                    await self._give_turn()
                 if not self.discards:
                     self._put(self.encoder.event(event))
                     while self.size >= READ_AHEAD:
@@ -66,6 +69,16 @@ class StreamReader(abc.ABC):
             log_failure(caught)
             return caught
         return None
+
+    async def _give_turn(self) -> None:
+        """Let the other tasks run, and note if they are busy.
+
+        Trio runs the tasks of a turn in random order, so there half of the busy turns are not noted.
+        """
+        started = time.monotonic()
+        await anyio.lowlevel.checkpoint()
+        self._most_in_a_row = _IN_A_ROW_IF_BUSY if time.monotonic() - started > _BUSY else _IN_A_ROW
+        self.events_in_a_row = 0
 
     async def _close(self) -> None:
         """Close the stream, which is over already, except after a cancellation or an exception of the encoder."""

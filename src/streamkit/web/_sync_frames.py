@@ -61,9 +61,10 @@ class _Reader:
     def _put(self, frames: list[bytes]) -> None:
         if frames and not self.consumer_left:
             with self.changed:
+                if not self.frames:  # else the consumer has been told
+                    self.changed.notify_all()
                 self.frames += frames
                 self.size += sum(map(len, frames))
-                self.changed.notify_all()
                 while self.size >= READ_AHEAD and not self.consumer_left:
                     self.changed.wait()
 
