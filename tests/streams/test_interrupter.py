@@ -111,13 +111,23 @@ def test_the_first_reason_stands() -> None:
         NO_DEADLINE,
     )
     interrupter.interrupt("idle")
-    interrupter.interrupt("cancel")
+    interrupter.interrupt("total")
     assert interrupter.reason == "idle"
     interrupter.reset_idle()
     assert interrupter.reason is None
     interrupter.interrupt("total")
+    interrupter.interrupt("cancel")
     interrupter.reset_idle()
     assert interrupter.reason == "total", "only silence is forgiven"
+
+
+def test_a_cancel_after_an_idle_timeout_that_is_taken_back() -> None:
+    interrupter = Interrupter()
+    interrupter.interrupt("idle")
+    interrupter.interrupt("cancel")
+    assert interrupter.reason == "idle", "a timeout that is not taken back stands"
+    interrupter.reset_idle()
+    assert interrupter.reason == "cancel"
 
 
 def test_after_the_verdict_nothing_wakes() -> None:

@@ -46,11 +46,15 @@ class Tab:
     def send(self, text: str) -> None:
         """Send a message, once the page takes one: after a reload it may still show the end of the last reply."""
         self.page.get_by_label("Message").fill(text)
-        self.page.get_by_role("button", name="Send").and_(self.page.locator(":enabled")).wait_for()
+        self.takes_a_message()
         sent = self.page.locator("article.user")
         count = sent.count()
         self.page.keyboard.press("Enter")
         sent.nth(count).wait_for()  # with its reply: else a test could find the text or status in the one before
+
+    def takes_a_message(self) -> None:
+        """Wait until the page takes the message in the text field."""
+        self.page.get_by_role("button", name="Send").and_(self.page.locator(":enabled")).wait_for()
 
     def sees(self, text: str, count: int = 1) -> None:
         """Wait until the last reply has the text."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -31,8 +32,11 @@ BODY = json.dumps({"messages": [{"id": "1", "role": "user", "parts": [{"type": "
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    """A free port below those that the system gives out: the server that is started on it binds it only later."""
+    while True:
+        port = 11_000 + secrets.randbelow(21_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 @contextlib.contextmanager

@@ -40,7 +40,7 @@ def test_the_recipe(framework: str, tmp_path: Path) -> None:
         for reply in ("idle", "writing"):
             with posted(port) as sock:
                 read_until(sock, b'"delta":"push "' if reply == "idle" else b"word")
-            assert seconds_until_closed(api) < 1, reply
+            assert seconds_until_closed(api) < 5, reply  # by itself in ten minutes, or never
     assert "Traceback" not in (tmp_path / "log.txt").read_text()
 
 

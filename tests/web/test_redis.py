@@ -7,7 +7,8 @@ import contextlib
 import gc
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import anthropic
@@ -31,7 +32,7 @@ pytestmark = [pytest.mark.anyio, ignores_generators_left_behind, needs_redis]
 WORDS = Reply.text("They push water aside.")
 STALLED = WORDS.stall(after_events=5)  # after "They " and "push "
 LONG = Reply.text("a " * 300, delay=0.005)
-LEASE = 3.0
+LEASE = 10.0  # Redis and each process may stand still for seconds on a busy machine
 SHORT = 1.0  # for tests that wait for its end
 
 
@@ -169,7 +170,7 @@ async def test_a_reply_is_kept_for_a_while(shared: RedisServer) -> None:
     async with workers(shared, WORDS) as one:
         a, b = one.replies(keep=0.3), one.replies(keep=0.3)
         await whole(await one.start(a))
-        assert await b.resume("chat", AISDK()) is not None
+        assert await one.replies().resume("chat", AISDK()) is not None
         while await b.resume("chat", AISDK()) is not None:
             pass
         await until(lambda: not a._replies)
@@ -194,7 +195,7 @@ async def test_many_viewers_of_one_reply(shared: RedisServer) -> None:
 
 async def test_viewers_of_many_replies(shared: RedisServer) -> None:
     """Each reply has a viewer of its own in the other process, and each process needs only a few connections."""
-    async with workers(shared, *[Reply.text("a " * 20, delay=0.02)] * 300) as one:
+    async with workers(shared, *[Reply.text("a " * 20, delay=0.02)] * 200) as one:
         names = f"{one.prefix}-a", f"{one.prefix}-b"
         a, b = (one.replies(client=shared.client(client_name=name), lease=10, detached=60) for name in names)
 
@@ -204,7 +205,7 @@ async def test_viewers_of_many_replies(shared: RedisServer) -> None:
             assert await whole(theirs) == await whole(mine)
 
         async with anyio.create_task_group() as group:
-            for number in range(300):
+            for number in range(200):
                 group.start_soon(view, f"chat {number}")
         assert {stream.status for stream in one.streams} == {"complete"}
         async with shared.client() as admin:
@@ -247,7 +248,7 @@ async def test_a_restart_of_redis(option: tuple[str, ...]) -> None:
 
 
 async def test_an_append_whose_answer_is_lost(shared: RedisServer) -> None:
-    async with workers(shared, LONG) as one, proxy(shared.port) as wire:
+    async with workers(shared, Reply.text("a " * 5000, delay=0.005)) as one, proxy(shared.port) as wire:
         a, b = one.replies(client=shared.client(port=wire.port)), one.replies()
         mine, theirs = await one.start(a), await resumed(b)
         pieces = []
@@ -255,6 +256,7 @@ async def test_an_append_whose_answer_is_lost(shared: RedisServer) -> None:
             wire.lose = True
             while wire.lost < count:
                 pieces.append(await anext(mine))
+        assert await a.stop("chat")
         body = b"".join(pieces) + await whole(mine)
         assert await whole(theirs) == body
         assert numbers(body) == list(range(1, len(numbers(body)) + 1))
@@ -263,7 +265,7 @@ async def test_an_append_whose_answer_is_lost(shared: RedisServer) -> None:
 async def test_redis_is_away_for_longer_than_the_lease() -> None:
     with redis_server() as server:
         async with workers(server, LONG.stall(after_events=50)) as one:
-            a, b = one.replies(lease=SHORT), one.replies(lease=SHORT)
+            a, b = one.replies(lease=3), one.replies(lease=3)
             mine, theirs = await one.start(a), await resumed(b)
             await read_until(theirs, b'"a "')
             server.stop()
@@ -295,7 +297,7 @@ async def test_a_first_read_that_fails_is_repeated(shared: RedisServer) -> None:
                 assert await read_until(await resumed(b), b"push") == body
 
             group.start_soon(view)
-            while sum(int(entry["count"]) for entry in await admin.acl_log()) < 6:
+            while sum(int(entry["count"]) for entry in await admin.acl_log()) < 3:
                 pass
             await admin.execute_command(*user, "+xrange")
 
@@ -323,18 +325,18 @@ async def test_the_news_do_not_arrive(shared: RedisServer) -> None:
         mine, theirs = await one.start(a), await resumed(b)
         pieces = []
         async with shared.client() as client:
-            for _ in range(5):
-                pieces.append(await anext(theirs))
+            async for piece in theirs:
+                pieces.append(piece)
                 await client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-        assert b"".join(pieces) + await whole(theirs) == await whole(mine)
+        assert b"".join(pieces) == await whole(mine)
 
 
 async def test_viewers_elsewhere_keep_a_reply_running(shared: RedisServer) -> None:
     async with workers(shared, STALLED) as one:
-        a, b = one.replies(lease=2, detached=2), one.replies(lease=2)
+        a, b = one.replies(lease=3, detached=4), one.replies(lease=3)
         await (await one.start(a)).aclose()
         theirs = await resumed(b)
-        with anyio.move_on_after(4.5):  # longer than a reply goes on without viewers
+        with anyio.move_on_after(6):  # longer than a reply goes on without viewers
             await whole(theirs)
         assert one.streams[0].status == "streaming"
         del theirs
@@ -380,6 +382,28 @@ async def test_a_process_that_ends_while_redis_does_not_answer(shared: RedisServ
         await b.aclose()
         assert metadata(await whole(theirs))["error"] == "server_lost"
         await until(lambda: not reads._is_running)  # the answer that nobody waits for has come
+
+
+async def test_replies_that_are_closed_while_redis_does_not_answer(shared: RedisServer) -> None:
+    async with workers(shared, WORDS) as one, shared.client() as admin:
+        a = one.replies()
+        failures: list[str] = []
+
+        async def refused(function: Callable[[], Awaitable[object]]) -> None:
+            with pytest.raises(RuntimeError, match="these replies are closed") as caught:
+                await function()
+            failures.append(str(caught.value))
+
+        assert await a.resume("chat", AISDK()) is None
+        async with anyio.create_task_group() as group:
+            await admin.execute_command("CLIENT", "PAUSE", 500, "ALL")
+            group.start_soon(refused, partial(one.start, a))
+            group.start_soon(refused, partial(a.resume, "chat", AISDK()))
+            await anyio.wait_all_tasks_blocked()
+            assert not failures
+            await a.aclose()
+        assert len(failures) == 2
+        assert one.streams[0].status == "interrupted"
 
 
 async def test_a_follower_ends_with_its_last_viewer(shared: RedisServer) -> None:

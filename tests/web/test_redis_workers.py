@@ -30,7 +30,7 @@ if sys.platform == "win32":
 pytestmark = [pytest.mark.anyio, needs_redis]
 WORDS = Reply.text("They push water aside.")
 STALLED = WORDS.stall(after_events=5)  # after "They " and "push "
-LEASE = 1.0
+LEASE = 3.0
 LOST = "The server was lost in the middle of the reply. Please try again."
 
 
@@ -56,14 +56,14 @@ class Two:
 
 
 @contextlib.asynccontextmanager
-async def two(*served: Reply) -> AsyncIterator[Two]:
+async def two(*served: Reply, lease: float = LEASE) -> AsyncIterator[Two]:
     with serve(*served) as api, redis_server() as server:
         prefix = secrets.token_hex(4)
         client = server.client()
-        log = RedisLog(client, prefix=prefix, lease=LEASE)
+        log = RedisLog(client, prefix=prefix, lease=lease)
         replies = Replies(log)
         try:
-            with worker(server, prefix, LEASE, api) as other:
+            with worker(server, prefix, lease, api) as other:
                 with anyio.fail_after(30):
                     await anyio.to_thread.run_sync(other.wait_for, "push")
                     yield Two(api, server, other, replies, log)
@@ -121,7 +121,7 @@ async def test_a_worker_that_is_stopped_for_longer_than_the_lease(taken_over: bo
 
 
 async def test_a_worker_that_is_stopped_for_less_than_the_lease() -> None:
-    async with two(Reply.text("They push " + "water " * 100, delay=0.01)) as one:
+    async with two(Reply.text("They push " + "water " * 100, delay=0.01), lease=15) as one:
         frames = await resumed(one.replies)
         body = await read_until(frames, b"push")
         one.send(signal.SIGSTOP)

@@ -18,7 +18,7 @@ from tests.support.web_servers import BODY, PAGE, posted, read_response, read_un
 
 SLOW = Reply.text("They push water aside. " * 10, delay=0.02)
 STALLED = Reply.text("They push water aside.").stall(after_events=5)
-POST = json.dumps({**json.loads(BODY), "id": "one"}).encode()
+POST, OTHER = (json.dumps({**json.loads(BODY), "id": name}).encode() for name in ("one", "two"))
 IN_MEMORY = "replies = Replies()\n"
 
 
@@ -32,6 +32,13 @@ def test_a_resumable_application_has_few_lines_more() -> None:
     assert len(added) <= 10, added
 
 
+def check_one_at_a_time(port: int, other: int) -> None:
+    """A second message while a reply is running, whichever process it goes to."""
+    with posted(port, OTHER) as sock:
+        read_until(sock, b"push")
+        assert read_response(other, OTHER)[0] == 409
+
+
 def get(port: int) -> tuple[int, bytes]:
     return read_response(port, b"", "GET /chat/one/stream")
 
@@ -41,7 +48,6 @@ def check_start(port: int) -> None:
     assert get(port)[0] == 204
     with posted(port, POST) as sock:
         read_until(sock, b"water")
-    assert read_response(port, POST)[0] == 409
 
 
 def check_whole(port: int) -> None:
@@ -52,10 +58,11 @@ def check_whole(port: int) -> None:
 
 
 def test_in_one_process(tmp_path: Path) -> None:
-    with serve(SLOW, SLOW, STALLED) as api, running("replies", api, tmp_path) as port:
+    with serve(SLOW, STALLED, STALLED) as api, running("replies", api, tmp_path) as port:
         check_start(port)
         check_whole(port)  # while it runs
         check_whole(port)  # after its end
+        check_one_at_a_time(port, port)
     assert "Traceback" not in (tmp_path / "log.txt").read_text()
 
 
@@ -89,11 +96,11 @@ def two_processes(api: Server, folder: Path) -> Iterator[tuple[int, int]]:
 
 @needs_redis
 def test_in_two_processes(tmp_path: Path) -> None:
-    with serve(SLOW, SLOW, SLOW) as api, two_processes(api, tmp_path) as (one, other):
+    with serve(SLOW, STALLED, STALLED) as api, two_processes(api, tmp_path) as (one, other):
         check_start(one)
-        assert read_response(other, POST)[0] == 409
         check_whole(other)
         check_whole(one)
+        check_one_at_a_time(one, other)
 
 
 def pages(port: int) -> dict[str, Any]:

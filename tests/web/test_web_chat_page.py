@@ -202,6 +202,7 @@ class TestUse:
         keyboard.type("One")  # the page starts in the text field
         keyboard.press("Shift+Enter")
         keyboard.type("two")
+        chat.takes_a_message()
         keyboard.press("Enter")
         chat.sees("word3 ")
         assert chat.page.locator("article.user .body").inner_text() == "One\ntwo"

@@ -129,7 +129,8 @@ class TrioWait:
         if self._interrupter.reason is not None:
             return ENDED
         deadline = self._interrupter.next_deadline
-        with anyio.CancelScope(deadline=anyio.current_time() + deadline - monotonic()) as scope:
+        # `monotonic()` first: after a pause between the two clocks, the scope ends too late, and not too early.
+        with anyio.CancelScope(deadline=deadline - monotonic() + anyio.current_time()) as scope:
             self._scope = scope
             try:
                 return await function()

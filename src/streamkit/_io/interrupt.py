@@ -30,6 +30,7 @@ class Interrupter:
         self.lock = threading.RLock()
         self._end_wait: Callable[[Reason], object] | None = None
         self._extended = False
+        self._cancel_asked = False
         self.disarmed = False
         self.reason: Reason | None = None
         self.idle_deadline = NO_DEADLINE
@@ -53,11 +54,11 @@ class Interrupter:
             self._end_wait = None
 
     def reset_idle(self) -> None:
-        """Take an idle timeout back, as the request is sent again."""
+        """Take an idle timeout back, as the request is sent again, unless `cancel()` was called meanwhile."""
         with self.lock:
             self.idle_deadline = NO_DEADLINE  # first, or the timeout would expire again before the reader sets it
             if self.reason == "idle":
-                self.reason = None
+                self.reason = "cancel" if self._cancel_asked else None
 
     def disarm(self) -> None:
         """Ignore `interrupt` from now on: the stream has ended."""
@@ -68,6 +69,7 @@ class Interrupter:
     def interrupt(self, reason: Reason) -> None:
         """End the stream. Harmless when repeated or late."""
         with self.lock:
+            self._cancel_asked |= reason == "cancel"
             if self.reason is None and not self.disarmed:
                 self.reason = reason
                 if self._end_wait is not None:

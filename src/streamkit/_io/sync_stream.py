@@ -182,8 +182,9 @@ class SyncStreamBase(
             self._warn(AT_EXIT_MESSAGE)
         finally:  # also if warnings are errors
             self.close()
-            until = monotonic() + DRAIN_SECONDS
-            while self._reading and monotonic() < until:  # in a daemon thread, which ends the stream
+            for _ in range(1000):  # turns and not time, as the whole process may stand still
+                if not self._reading:  # in a daemon thread, which ends the stream
+                    break
                 sleep(0.001)
 
     def _advance(self) -> bool:

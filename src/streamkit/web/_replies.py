@@ -83,6 +83,7 @@ class Replies:
         encoder = protocol.encoder()
         try:
             reply = await self._acquire(key, stream, encoder)
+            self._check_open()  # `aclose()` may have been called meanwhile
         except BaseException:
             with suppress(Exception):  # of a sink
                 await stream.aclose()
@@ -132,6 +133,7 @@ class Replies:
         reply = self._replies.get(key)
         if self._store is not None and (reply is None or reply.ended):  # the last one may be in another process
             found = await self._store.current(key)
+            self._check_open()
             if found is not None and (reply is None or found != reply.reply_id):
                 async with self._store.following(key, found, protocol) as buffer:
                     return self._view(buffer, after)
