@@ -391,3 +391,17 @@ def test_check_sink_runs_a_retry(base: Any) -> None:
     with pytest.raises(AssertionError, match=r"raised ValueError\('boom'\) during a retry"):
         check_sink(type("Mine", (base,), {"attempt": attempt if base is Sink else awaited}))
     assert numbers[-2:] == [1, 2]
+
+
+async def test_a_cancel_from_the_attempt_after_an_idle_timeout(harness: Harness) -> None:
+    """The timeout, which is taken back for the retry, does not hide the cancel."""
+    silent = Reply.recorded(REPLY.body, headers={"retry-after": "20"}).stall(after_events=1)
+    with serve(silent, REPLY) as server:
+
+        def note(number: int, delay: float, error: StreamError | None) -> None:
+            if number == 2:
+                stream.cancel()
+
+        stream = harness.text(server, sinks=CallbackSink(on_attempt=note), idle_timeout=2.0, retries=1)
+        result = await stream.until_done()
+        assert (result.status, result.attempts, len(server.requests)) == ("interrupted", 1, 1)
