@@ -33,7 +33,7 @@ def talking(*before: str) -> MessageBuilder:
 
 
 @given(st.lists(st.one_of(st.text(max_size=3), st.none(), st.integers(1, 600)), max_size=30), st.booleans())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, derandomize=True)
 def test_adding_and_reading_in_any_order_is_plain_concatenation(steps: list[Any], keep: bool) -> None:
     """A text is added, None is a reading, a number is so many pieces at once."""
     builder, plain, kept = talking(), "", []

@@ -81,7 +81,7 @@ def cut_up(body: bytes, cuts: Iterable[int]) -> list[bytes]:
 
 
 @given(st.sampled_from(FIXTURES), st.lists(st.integers(0, 10**6), max_size=30))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, derandomize=True)
 def test_fixture_in_random_chunks(path: Path, cuts: list[int]) -> None:
     assert decode(cut_up(path.read_bytes(), cuts)) == (by_json(path), None)
 
@@ -103,7 +103,7 @@ SOUP = st.lists(st.tuples(st.sampled_from(LINES), st.sampled_from([b"\n", b"\r",
 
 @given(SOUP, st.lists(st.integers(0, 200), max_size=8))
 @example([(b"data: {}", b"\r"), (b"", b"\n"), (b"", b"\r"), (b"", b"\n")], [9])
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500, deadline=None, derandomize=True)
 def test_any_soup_of_lines_is_the_same_in_any_chunks(soup: list[tuple[bytes, bytes]], cuts: list[int]) -> None:
     body = b"".join(line + end for line, end in soup)
     assert decode(cut_up(body, cuts)) == decode([body])
@@ -148,7 +148,7 @@ DATA = [[b'data: {"a":1}'], [b'data:{"a":', b"data: 2}"], [b"data: {", b"data", 
     st.booleans(),
     st.booleans(),
 )  # fmt: skip
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, derandomize=True)
 def test_frames_are_read_as_the_standard_says(frames: Any, end: bytes, bom: bool, last_blank: bool) -> None:
     body = b"".join(b"".join(line + end for line in [*before, *data, *after]) + end for before, data, after in frames)
     if not last_blank:
@@ -295,7 +295,7 @@ frames |= st.sampled_from([f'{OTHER_ORDER}"a","type":"text_delta"}}}}\n\n', f'{O
 
 
 @given(st.lists(frames, max_size=6), st.sampled_from(HEADS[:2]), st.integers(0, 2000))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, derandomize=True)
 @example([f'{OTHER_ORDER}"a","type":"text_delta"}}}}\n\n', f'{OTHER_ORDER}"b"}}}}\n\n'], HEADS[0], 0)
 @example([f'{HEADS[1]}"a"}}}}\n\n'] * 2, HEADS[1], 250)
 def test_what_is_nearly_a_text_delta(odd: list[str], head: str, cut: int) -> None:

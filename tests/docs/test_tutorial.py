@@ -54,7 +54,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_chat(chat: Path) -> None:
             read_until(process, "[interrupted]")
             process.stdin.write(b"Two?\n")
             process.stdin.flush()
-            read_until(process, "They push water aside.")
+            read_until(process, "They push water aside.\n> ")
             code, _, err = interrupt(process)  # at the prompt
         history = server.requests[1].json["messages"]
     assert (code, err) == (0, "")

@@ -303,7 +303,10 @@ def _racing(kind: str, rounds: range, capsys: pytest.CaptureFixture[str]) -> Non
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)  # threads take turns far more often than usual
     try:
-        cancelled, connections = race(kind, rounds)
+        with pytest.MonkeyPatch.context() as patch:
+            # A body that ended later would cost its connection.
+            patch.setattr("streamkit._io.sync_stream.DRAIN_SECONDS", 20)
+            cancelled, connections = race(kind, rounds)
     finally:
         sys.setswitchinterval(before)
     with capsys.disabled():

@@ -337,7 +337,7 @@ def stalled(mode: str, test: Callable[[Use, Server, anthropic.AsyncAnthropic], A
                 await test(use, server, client)
             check(use, client, whole=False)
             assert (use.stream.status, use.stream.text) == ("interrupted", "One ")
-            server._used = 1
+            server._used_count = 1
             assert (await streamkit.collect(client, **PARAMS)).text == TEXT, "the next request is not harmed"
 
     with serve(STALLS, REPLY) as server, nothing_left_behind():

@@ -409,7 +409,7 @@ def every_point(way: Way, step: int) -> tuple[int, int, list[Outcome], list[str]
         def run(tracer: Tracer, error: BaseException | None) -> Outcome:
             nonlocal runs
             runs += 1
-            server._used = 0  # each run starts with the first reply
+            server._used_count = 0  # each run starts with the first reply
             for sink in sinks:
                 sink.clear()
             return run_once(way, client, sinks, tracer, error)
@@ -521,7 +521,7 @@ def at_every_call(way: Way, kind: type[BaseException], where: str) -> int:
     with serve(*way.replies, repeat=True) as server, sdk_client(server) as client:
         while reached:
             at += 1
-            server._used = 0
+            server._used_count = 0
             error = kind(at)
             for sink in sinks:
                 sink.clear()

@@ -42,7 +42,9 @@ SYNC = """
             for piece in stream:
                 print(f"piece {piece}", flush=True)
         print("left", flush=True)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # too late for the stream
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         for thread in threading.enumerate():  # a request that was abandoned is closed when it is answered
             if thread.name == "streamkit-request":
                 with contextlib.suppress(RuntimeError):  # interrupted in its `start`: a request that sends nothing
@@ -76,6 +78,7 @@ ASYNC = """
                     async for piece in stream:
                         print(f"piece {piece}", flush=True)
                 print("left", flush=True)
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # too late for the stream
             finally:
                 pool = client._client._transport._pool
                 free = not [one for one in pool.connections if not one.is_closed() and not one.is_idle()]

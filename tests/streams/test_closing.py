@@ -253,6 +253,7 @@ async def test_leaving_closes_the_connection_at_once(harness: Harness) -> None:
         assert gone.is_set()
 
 
+@pytest.mark.usefixtures("without_drain_limit")
 async def test_a_hundred_replies_over_one_connection(harness: Harness) -> None:
     with serve(REPLY, repeat=True) as server:
         client = harness.client(server)

@@ -170,7 +170,7 @@ def test_a_body_that_goes_on_after_its_message_can_be_left(ends: str) -> None:
     """The message is complete, whatever ends the wait for the end of the body."""
     with serve(LETTERS.stall(after_events=len(LETTERS.frames))) as server:
         client = sdk_client(server, timeout=60)
-        stream = stream_text(client, **({} if ends == "cancel" else {ends: 1.0}), **PARAMS)
+        stream = stream_text(client, **({} if ends == "cancel" else {ends: 15.0}), **PARAMS)
         thread = threading.Thread(target=stream.until_done)
         thread.start()
         if ends == "cancel":

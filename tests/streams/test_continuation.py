@@ -22,7 +22,7 @@ from tests.support.events import (
     text_delta,
     tool_use_start,
 )
-from tests.support.results import BUSY, HELLO, WHOLE, Place, again, ended_by, read
+from tests.support.results import BUSY, HELLO, WHOLE, Place, again, ended_by, read, timed_out
 
 THOUGHT = (
     *(block_start(0, "thinking", thinking="", signature=""), block_delta(0, "thinking_delta", thinking="Hm")),
@@ -88,7 +88,7 @@ HELLO_THERE = [assistant({"type": "text", "text": "Hello there"}), user("Hello t
     ids=["truncated", "reset", "API error", "garbage", "stall"],
 )
 def test_a_reply_that_a_failure_cut_is_continued(reply: Reply, status: str) -> None:
-    result = read(reply=reply, idle_timeout=0.2)
+    result = timed_out(reply, "Hello there") if status == "timed_out" else read(reply=reply)
     assert result.status == status
     assert result.continuation() == HELLO_THERE
     assert again(result).continuation() == HELLO_THERE

@@ -47,6 +47,9 @@ def in_child(function):
 
 # Each piece comes after the parent's idle timeout would have been over without the one before.
 POOL = """
+import streamkit._io.sync_stream
+streamkit._io.sync_stream.DRAIN_SECONDS = 20  # a body that ends late would cost the parent its connection
+
 def work(url):
     import anthropic
     client = anthropic.Anthropic(api_key="k", base_url=url)

@@ -308,15 +308,15 @@ def test_a_request_that_is_abandoned_is_closed_when_it_is_answered() -> None:
     def prepare(is_abandoned: Any) -> Any:
         def send() -> Opened:
             asked.append(is_abandoned())
+            interrupter.interrupt("total")
             assert answered.wait(20)
             asked.append(is_abandoned())
             return stream
 
         return send
 
-    request = Request(prepare)
     interrupter = Interrupter()
-    interrupter.total_deadline = time.monotonic() + 0.05
+    request = Request(prepare)
     request.run_in_thread(interrupter)
     assert (interrupter.reason, request.done) == ("total", False)
     request.abandon()

@@ -9,12 +9,12 @@ import anthropic
 import anyio
 import pytest
 
-from streamkit import collect, stream_events, stream_text
+from streamkit import CallbackSink, StreamTimeoutError, stream_events, stream_text
 from streamkit.testing import Reply, serve
 from tests.support.clients import PARAMS, async_sdk_client, sdk_client
 from tests.support.events import block_start, message_start, sse, text_delta
-from tests.support.harness import run
-from tests.support.replies import LETTERS, ONE_CHUNK
+from tests.support.harness import has_started, run, timed_out_once, wait_until
+from tests.support.replies import LETTERS, ONE_CHUNK, SOON
 from tests.support.sinks import TextLog
 
 pytestmark = pytest.mark.filterwarnings(
@@ -30,20 +30,20 @@ def test_the_wait_after_an_idle_time_out_can_be_ended() -> None:
 
     with serve(slow, LETTERS) as server:
         client = sdk_client(server)
-        stream = stream_text(client, idle_timeout=1.0, retries=2, **PARAMS)
+        stream = stream_text(client, idle_timeout=60, retries=2, **PARAMS)
         thread = threading.Thread(target=lambda: list(stream))
         thread.start()
-        while stream._state.failure is None or stream._open_streams:
-            threading.Event().wait(0.005)
+        with timed_out_once(stream, lambda: has_started(stream)):
+            wait_until(lambda: stream._state.failure is not None and not stream._open_streams)
         stream.cancel()
         thread.join(10)
         assert not thread.is_alive()
         assert (stream.status, len(server.requests)) == ("interrupted", 1)
     with serve(slow, LETTERS) as server:
-        result = collect(
-            sdk_client(server), idle_timeout=1.0, total_timeout=3.0, retries=2, on_error="return", **PARAMS
-        )
-        assert (result.status, result.error.clock, len(server.requests)) == ("timed_out", "total", 1)  # type: ignore[union-attr]
+        stream = stream_text(sdk_client(server), idle_timeout=60, total_timeout=3.0, retries=2, **PARAMS)
+        with timed_out_once(stream, lambda: has_started(stream)), pytest.raises(StreamTimeoutError) as caught:
+            stream.until_done()
+        assert (stream.status, caught.value.clock, len(server.requests)) == ("timed_out", "total", 1)
 
 
 def test_what_a_failed_try_had_left_is_forgotten() -> None:
@@ -58,11 +58,17 @@ def test_what_a_failed_try_had_left_is_forgotten() -> None:
 
 def test_a_server_that_is_gone_when_it_is_tried_again() -> None:
     log = TextLog()
-    early = Reply.recorded(LETTERS.body, headers={"retry-after": "2"}).cut(after_events=1)
+    early = Reply.recorded(LETTERS.body, headers=SOON).cut(after_events=1)
     raised: list[BaseException] = []
+    gone = threading.Event()
+
+    def wait(number: int, delay: float, error: object) -> None:
+        if number == 2:
+            gone.wait(20)
+
     with serve(early) as server:
         client = anthropic.Anthropic(api_key="test", base_url=server.url, max_retries=0)
-        stream = stream_text(client, retries=1, sinks=log, **PARAMS)
+        stream = stream_text(client, retries=1, sinks=[log, CallbackSink(on_attempt=wait)], **PARAMS)
 
         def read() -> None:
             try:
@@ -72,8 +78,8 @@ def test_a_server_that_is_gone_when_it_is_tried_again() -> None:
 
         thread = threading.Thread(target=read)
         thread.start()
-        while stream._state.failure is None or stream._open_streams:
-            threading.Event().wait(0.005)
+        wait_until(lambda: stream._state.failure is not None and not stream._open_streams)
+    gone.set()
     thread.join(20)
     client.close()
     assert [type(error) for error in raised] == [anthropic.APIConnectionError]

@@ -36,7 +36,7 @@ from tests.support.events import (
     text_delta,
     tool_use_start,
 )
-from tests.support.results import BUSY, KEY, WHOLE, again, counted, ended_by, read, retried
+from tests.support.results import BUSY, KEY, WHOLE, again, counted, ended_by, read, retried, timed_out
 
 
 class Local(Exception):  # noqa: N818
@@ -81,8 +81,8 @@ BROKEN: dict[type[StreamError], Callable[[Reply], Reply]] = {
 
 @pytest.mark.parametrize("kind", BROKEN, ids=lambda kind: kind.__name__)
 def test_a_pickle_of_each_error_and_its_result(kind: type[StreamError]) -> None:
-    options = {"idle_timeout": 1.0} if kind is StreamTimeoutError else {}
-    result = read(reply=BROKEN[kind](Reply.events(*WHOLE)), **options)
+    reply = BROKEN[kind](Reply.events(*WHOLE))
+    result = timed_out(reply, "Hello there") if kind is StreamTimeoutError else read(reply=reply)
     error: Any = result.error
     assert type(error) is kind
     assert result.text == "Hello there"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from functools import partial
 from typing import Any
 
 import anthropic
@@ -21,7 +22,7 @@ from streamkit import (
 from streamkit.testing import Reply, Server, serve
 from tests.support.clients import PARAMS, client_for
 from tests.support.events import MESSAGE_STOP, block_start, block_stop, message_delta, message_start, text_delta
-from tests.support.harness import awaited, cancelled_once, items_of, run
+from tests.support.harness import awaited, cancelled_once, has_started, items_of, run, timed_out_once
 from tests.support.sinks import Log
 
 pytestmark = pytest.mark.filterwarnings(
@@ -52,8 +53,8 @@ EARLY: dict[str, tuple[Reply, type[StreamError], dict[str, Any]]] = {
     "cut after the start": (REPLY.cut(after_events=1), StreamTruncatedError, {}),
     "cut in the start": (REPLY.cut(after_bytes=60), StreamTruncatedError, {}),
     "cut in the first block": (REPLY.cut(after_bytes=len(b"".join(REPLY.frames[:2])) + 50), StreamTruncatedError, {}),
-    "silence": (REPLY.stall(after_events=1), StreamTimeoutError, {"idle_timeout": 1.0}),
-    "pings": (REPLY.stall(after_events=1, pings=0.03), StreamTimeoutError, {"idle_timeout": 1.0}),
+    "silence": (REPLY.stall(after_events=1), StreamTimeoutError, {"idle_timeout": 60}),
+    "pings": (REPLY.stall(after_events=1, pings=0.03), StreamTimeoutError, {"idle_timeout": 60}),
 }
 # What may not: the same a moment later, or for good.
 NO_DEADLINE: dict[str, tuple[Reply, type[StreamError]]] = {
@@ -84,13 +85,17 @@ async def drain(stream: Any, items: list[Any]) -> None:
 
 
 async def read(
-    mode: str, server: Server, client: dict[str, Any] | None = None, **options: Any
+    mode: str, server: Server, client: dict[str, Any] | None = None, timeouts: int = 0, **options: Any
 ) -> tuple[Any, Log, list[str]]:
-    """The stream after its end, what its sink got, and the types of the events that it gave."""
+    """The stream after its end, what its sink got, and the types of the events that it gave.
+
+    In as many attempts as `timeouts`, the idle timeout expires as soon as the message has started.
+    """
     log, given = Log(), list[Any]()
     async with client_for(mode, server, **(client or {})) as one:
         stream = streamkit.stream_events(one, sinks=log, **options, **PARAMS)
-        with contextlib.suppress(StreamError):
+        stalls = [partial(has_started, stream, number + 1) for number in range(timeouts)]
+        with timed_out_once(stream, *stalls), contextlib.suppress(StreamError):
             await drain(stream, given)
     return stream, log, [event.type for event in given]
 
@@ -101,10 +106,12 @@ def test_before_content(mode: str, name: str) -> None:
     reply, kind, options = EARLY[name]
     cases = 0
     for allowed, fails in [(0, 1), (1, 1), (2, 2), (2, 3), (1, 2)]:
-        if options and fails > 2:
-            continue  # takes its time
+        timeouts = min(fails, allowed + 1) if kind is StreamTimeoutError else 0
         with serve(*[reply] * fails, REPLY) as server:
-            stream, log, given = run(mode, lambda: read(mode, server, retries=allowed, **options))  # noqa: B023
+            stream, log, given = run(
+                mode,
+                lambda: read(mode, server, retries=allowed, timeouts=timeouts, **options),  # noqa: B023
+            )
             assert len(server.requests) == stream.result.attempts == min(fails, allowed) + 1
             assert len({request.body for request in server.requests}) == 1
         assert given == log.of("event")

@@ -97,12 +97,11 @@ def test_a_loop_that_another_task_blocks(loop: str, clock: str) -> None:
 def test_a_loop_that_another_task_blocks_does_not_keep_a_timeout_from_expiring(loop: str) -> None:
     async def main() -> None:
         async with async_sdk_client(server) as client:
-            stream = streamkit.stream_text(client, retries=0, idle_timeout=0.3, **PARAMS)
+            stream = streamkit.stream_text(client, retries=0, idle_timeout=3.0, **PARAMS)
             assert await stream.__anext__() == "One "
-            began = time.monotonic()
 
             async def block() -> None:
-                for _ in range(4):
+                while stream.status == "streaming":  # to the limit of `run`, if the timeout never expires
                     time.sleep(0.15)  # noqa: ASYNC251
                     await anyio.lowlevel.checkpoint()
 
@@ -110,7 +109,6 @@ def test_a_loop_that_another_task_blocks_does_not_keep_a_timeout_from_expiring(l
                 tasks.start_soon(block)
                 with pytest.raises(StreamTimeoutError):
                     await stream.__anext__()
-            assert time.monotonic() - began < 10
 
     with serve(Reply.text(["One ", "two"]).stall(after_events=4)) as server:
         run(loop, main)

@@ -96,6 +96,7 @@ async def test_the_read_timeout_of_the_sdk(harness: Harness) -> None:
     assert isinstance(caught.value.__cause__, Exception)
 
 
+@pytest.mark.usefixtures("without_drain_limit")
 async def test_clocks_that_do_not_run_out_change_nothing(harness: Harness) -> None:
     with serve(REPLY, repeat=True) as server:
         client = harness.client(server)

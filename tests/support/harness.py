@@ -18,6 +18,7 @@ import pytest
 
 import streamkit
 from streamkit import StreamResult
+from streamkit._core.phase import STREAMING
 from streamkit.testing import Server
 from tests.support.clients import PARAMS, async_client_for, sdk_client
 
@@ -123,6 +124,33 @@ def cancelled_once(stream: Any, ready: Callable[[Any], bool]) -> Iterator[None]:
     yield
     thread.join(10)
     assert not thread.is_alive()
+
+
+@contextlib.contextmanager
+def timed_out_once(stream: Any, *conditions: Callable[[], bool]) -> Iterator[None]:
+    """Another thread lets the idle timeout of the stream expire each time that the next condition holds.
+
+    The stream needs an `idle_timeout`, too long to expire by itself: what a test waits for may take long on a busy
+    machine.
+    """
+
+    def expire() -> None:
+        for condition in conditions:
+            # A stream that ended otherwise fails its test, and the thread must not outlive the test.
+            wait_until(lambda: condition() or stream.status not in ("pending", "streaming"))  # noqa: B023
+            stream._interrupter.interrupt("idle")
+
+    thread = threading.Thread(target=expire, daemon=True)
+    thread.start()
+    yield
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def has_started(stream: Any, attempt: int = 1) -> bool:
+    """Return whether `message_start` of this attempt has arrived."""
+    state = stream._state
+    return state.attempts == attempt and state.phase is STREAMING and state.attempt.builder.envelope is not None
 
 
 class EitherStream:

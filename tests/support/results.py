@@ -9,10 +9,11 @@ from typing import Any
 import pydantic
 import pytest
 
-from streamkit import StreamResult, collect, stream_text
+from streamkit import StreamResult, StreamTimeoutError, collect, stream_text
 from streamkit.testing import Reply, serve
 from tests.support.clients import PARAMS, sdk_client
 from tests.support.events import MESSAGE_STOP, block_start, block_stop, message_delta, message_start, text_delta
+from tests.support.harness import timed_out_once
 
 KEY = "sk-ant-very-secret-key"
 
@@ -36,6 +37,15 @@ def read(*events: dict[str, Any], reply: Reply | None = None, beta: bool = False
         client = sdk_client(server, api_key=KEY)
         source: Any = client.beta.messages if beta else client
         return collect(source, on_error="return", retries=0, **{**PARAMS, **options})
+
+
+def timed_out(reply: Reply, text: str) -> StreamResult:
+    """The result of a stream whose idle timeout expires as soon as it has this text."""
+    with serve(reply) as server:
+        stream = stream_text(sdk_client(server, api_key=KEY), idle_timeout=60, retries=0, **PARAMS)
+        with timed_out_once(stream, lambda: stream.text == text), pytest.raises(StreamTimeoutError):
+            stream.until_done()
+    return stream.result
 
 
 def ended_by(raised: BaseException, *events: dict[str, Any]) -> StreamResult:

@@ -14,6 +14,7 @@ import pytest
 
 from streamkit.testing import Reply, Request, Server, serve
 from tests.support.bodies import FIXTURES
+from tests.support.harness import wait_until
 from tests.support.testing_server import PARAMS, TEXT, Read, content, raw, read_sync
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
@@ -213,8 +214,8 @@ def connect(server: Server) -> socket.socket:
 )
 def test_the_status_line_comes_after_the_header_delay(reply: Reply) -> None:
     with serve(reply) as server, connect(server) as sock:
-        sock.sendall(ASKED)
         began = time.monotonic()
+        sock.sendall(ASKED)
         assert sock.recv(9) == b"HTTP/1.1 "
         assert time.monotonic() - began > DELAY - 0.05
 
@@ -237,6 +238,7 @@ def test_leaving_the_server_ends_a_header_delay() -> None:
     with serve(Reply.text("one", header_delay=3600)) as server:
         sock = connect(server)
         sock.sendall(ASKED)
+        wait_until(lambda: server.requests)
         assert read_sync(server)[2] is not None  # a second request, which is refused: the first one has its reply
     with sock:
         assert sock.recv(1) == b""
