@@ -15,6 +15,7 @@ from tests.support.harness import Harness, ignores_generators_left_behind
 from tests.support.markdown import cut, whole
 from tests.support.markdown_samples import LISTS, LONG, PROSE, TABLES
 from tests.support.replies import FAULTS
+from tests.support.results import WHOLE, read
 from tests.support.terminal import Recorder, as_text, assert_equal_rows, console_on, printed
 
 pytestmark = ignores_generators_left_behind
@@ -127,11 +128,11 @@ def test_the_last_words_before_a_pause_are_seen() -> None:
 
 def test_the_status_line_comes_before_the_first_content_and_goes_without_a_trace() -> None:
     recorder, console = on_terminal()
-    seen: list[str] = []
-    recorder.on_write = lambda: seen.append(recorder.terminal.text())
-    with serve(Reply.text("Done.", header_delay=0.3)) as server:
-        stream_text(sdk_client(server), **PARAMS, sinks=MarkdownSink(console)).until_done()
-    assert any(text.strip() and "Done." not in text for text in seen), "something is shown while nothing arrives"
+    sink = MarkdownSink(console)
+    sink.attempt(1, 0.0, None)
+    recorder.wait_for(lambda text: "waiting" in text)
+    sink.write("Done.")
+    sink.finish(read(*WHOLE))
     assert recorder.terminal.text() == "Done."
 
 

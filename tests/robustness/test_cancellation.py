@@ -79,6 +79,7 @@ class Use:
         self.got: list[str] = []
         self.drained = False
         self.left = False  # the block was left by itself
+        self.timeout: anyio.CancelScope | None = None  # of a test: expires soon after an item was taken
 
     @property
     def options(self) -> dict[str, Any]:
@@ -94,6 +95,8 @@ class Use:
         await streamkit.collect(self._client, **self.options)
 
     def take(self, item: Any) -> None:
+        if self.timeout is not None:
+            self.timeout.deadline = anyio.current_time() + 0.1
         if isinstance(item, str):
             self.got.append(item)
         elif item.type == "content_block_delta":
@@ -351,10 +354,10 @@ def test_a_timeout(mode: str, inside: bool) -> None:
     async def test(use: Use, server: Server, client: anthropic.AsyncAnthropic) -> None:
         with contextlib.ExitStack() as outer:
             if not inside:
-                scope = outer.enter_context(anyio.move_on_after(1.0))
+                scope = use.timeout = outer.enter_context(anyio.move_on_after(None))
             async with use.make() as stream:
                 if inside:
-                    scope = outer.enter_context(anyio.move_on_after(1.0))
+                    scope = use.timeout = outer.enter_context(anyio.move_on_after(None))
                     with outer.pop_all():
                         async for item in stream:
                             use.take(item)
@@ -370,7 +373,7 @@ def test_a_timeout(mode: str, inside: bool) -> None:
 def test_a_timeout_that_raises(mode: str) -> None:
     async def test(use: Use, server: Server, client: anthropic.AsyncAnthropic) -> None:
         with pytest.raises(TimeoutError):
-            with anyio.fail_after(1.0):
+            with anyio.fail_after(None) as use.timeout:
                 await in_with(use)
         assert isinstance(use.stream.result.error, BaseException)
 

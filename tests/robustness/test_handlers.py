@@ -6,7 +6,9 @@ import contextlib
 import gc
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import anthropic
@@ -14,10 +16,11 @@ import pytest
 
 import streamkit
 from streamkit import StreamResult
-from streamkit.testing import Reply, serve
+from streamkit._core.phase import STREAMING
+from streamkit.testing import Reply, Server, serve
 from tests.robustness.test_interrupts import Tracer
 from tests.support.clients import PARAMS, assert_no_connection_in_use, open_connections_in_use, sdk_client
-from tests.support.harness import wait_for_abandoned_requests
+from tests.support.harness import has_started, wait_for_abandoned_requests
 from tests.support.sinks import ResultLog
 
 if sys.platform == "win32":
@@ -36,7 +39,9 @@ class AlarmTimeoutError(TimeoutError):
 
 
 @contextlib.contextmanager
-def alarm(handler: Callable[[], object], seconds: float = 0.6) -> Iterator[None]:
+def alarm(handler: Callable[[], object], ready: Callable[[], object]) -> Iterator[None]:
+    """Let another thread raise the alarm soon after `ready` holds: how long this takes depends on the machine."""
+
     def on_alarm(_: int, frame: Any) -> None:
         # Python discards what is raised in the callback of a weak reference: come back right after it.
         if frame is not None and frame.f_globals.get("__name__") in ("weakref", "_weakrefset"):
@@ -44,11 +49,22 @@ def alarm(handler: Callable[[], object], seconds: float = 0.6) -> Iterator[None]
         else:
             handler()
 
+    def raise_alarm() -> None:
+        while not ready():
+            if over.wait(0.001):
+                return
+        if not over.wait(0.1):  # in which the main thread comes to wait for the socket, or for the SDK's pause
+            signal.pthread_kill(main_thread, signal.SIGALRM)
+
+    over, main_thread = threading.Event(), threading.get_ident()
+    thread = threading.Thread(target=raise_alarm, daemon=True)
     before = signal.signal(signal.SIGALRM, on_alarm)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    thread.start()
     try:
         yield
     finally:
+        over.set()
+        thread.join()
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
@@ -58,6 +74,17 @@ def raising(error: BaseException) -> Callable[[], None]:
         raise error
 
     return handler
+
+
+def arrived(stream: Any, events: int) -> bool:
+    """Return whether the stream has the response, and from it this number of events of `REPLY`: 0, 1 or 4."""
+    if events == 4:
+        return stream.text == "One "
+    return has_started(stream) if events else stream._state.phase is STREAMING
+
+
+def is_asked(server: Server, times: int) -> bool:
+    return len(server.requests) == times
 
 
 ERRORS = [AlarmError("late"), TimeoutError("late"), AlarmTimeoutError("late"), OSError("late"), ConnectionError("late")]
@@ -75,7 +102,8 @@ def test_an_exception_of_a_signal_handler_passes_unchanged(error: BaseException,
             if way == "helper":
                 source = stack.enter_context(client.messages.stream(**PARAMS))
             stream = streamkit.stream_text(source, **(PARAMS if way == "client" else {}))
-            with alarm(raising(error)), pytest.raises(type(error)) as caught:
+            ready = partial(arrived, stream, events)
+            with alarm(raising(error), ready), pytest.raises(type(error)) as caught:
                 in_with(stream)
             assert caught.value is error
             assert (stream.status, stream.result.error, stream.result.attempts) == ("interrupted", error, 1)
@@ -86,18 +114,19 @@ def test_an_exception_of_a_signal_handler_passes_unchanged(error: BaseException,
 
 def test_a_read_timeout_and_a_lost_connection_are_still_converted() -> None:
     with serve(REPLY.stall(after_events=4), REPLY.reset(after_events=4)) as server:
-        client = sdk_client(server, timeout=1.5)
-        for kind in (streamkit.StreamTimeoutError, streamkit.StreamConnectionError):
-            with pytest.raises(kind):
-                streamkit.collect(client, **PARAMS)
+        with pytest.raises(streamkit.StreamTimeoutError):
+            streamkit.collect(sdk_client(server, timeout=4), **PARAMS)  # enough for the headers, too
+        with pytest.raises(streamkit.StreamConnectionError):
+            streamkit.collect(sdk_client(server), **PARAMS)
 
 
 @pytest.mark.parametrize("error", ERRORS[:2], ids=lambda error: type(error).__name__)
 def test_an_exception_of_a_signal_handler_while_the_response_is_waited_for(error: Exception) -> None:
-    with serve(Reply.http_error(429, headers={"retry-after": "1"}), repeat=True) as server:
+    with serve(Reply.http_error(429, headers={"retry-after": "2"}), repeat=True) as server:
         client = sdk_client(server, max_retries=3)
         stream = streamkit.stream_text(client, **PARAMS)
-        with alarm(raising(error)), pytest.raises(type(error)) as caught:
+        ready = partial(is_asked, server, 1)
+        with alarm(raising(error), ready), pytest.raises(type(error)) as caught:
             list(stream)
         assert caught.value is error
         assert (stream.status, stream.result.error) == ("interrupted", error)
@@ -228,7 +257,8 @@ def test_a_second_ctrl_c_while_a_sink_finishes() -> None:
         with serve(REPLY.stall(after_events=0 if enter else 4)) as server:
             client = sdk_client(server)
             stream = streamkit.stream_text(client, sinks=[first, second], **PARAMS)
-            with alarm(raising(KeyboardInterrupt("first"))), pytest.raises(KeyboardInterrupt):
+            ready = partial(arrived, stream, 0 if enter else 4)
+            with alarm(raising(KeyboardInterrupt("first")), ready), pytest.raises(KeyboardInterrupt):
                 (in_with if enter else bare)(stream)
             assert (stream.status, len(first.results), len(second.results)) == ("interrupted", 1, 1)
             wait_for_abandoned_requests()
@@ -241,12 +271,14 @@ def test_a_second_ctrl_c_while_the_response_is_waited_for() -> None:
             super().finish(result)
             raise KeyboardInterrupt("second")
 
-    with serve(Reply.http_error(429, headers={"retry-after": "1"}), repeat=True) as server:
-        for use in (bare, in_with, lambda stream: stream.open()):
+    with serve(Reply.http_error(429, headers={"retry-after": "2"}), repeat=True) as server:
+        uses: list[Callable[[Any], None]] = [bare, in_with, lambda stream: stream.open()]
+        for number, use in enumerate(uses, 1):
             first, second = Stubborn(), ResultLog()
             client = sdk_client(server, max_retries=2)
             stream = streamkit.stream_text(client, sinks=[first, second], **PARAMS)
-            with alarm(raising(KeyboardInterrupt("first"))), pytest.raises(KeyboardInterrupt):
+            ready = partial(is_asked, server, number)
+            with alarm(raising(KeyboardInterrupt("first")), ready), pytest.raises(KeyboardInterrupt):
                 use(stream)
             assert (stream.status, len(first.results), len(second.results)) == ("interrupted", 1, 1)
         wait_for_abandoned_requests()
@@ -280,6 +312,7 @@ def test_a_second_ctrl_c_at_the_end_of_enter() -> None:
 def test_an_alarm_in_the_quiet_of_a_request_leaves_the_client_usable() -> None:
     with serve(REPLY.stall(after_events=4), REPLY) as server:
         client: anthropic.Anthropic = sdk_client(server)
-        with alarm(raising(AlarmError())), pytest.raises(AlarmError):
-            streamkit.collect(client, **PARAMS)
+        log = ResultLog()
+        with alarm(raising(AlarmError()), lambda: log.text == "One "), pytest.raises(AlarmError):
+            streamkit.collect(client, sinks=log, **PARAMS)
         assert streamkit.collect(client, **PARAMS).text == "".join(PIECES)

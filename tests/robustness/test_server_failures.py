@@ -245,15 +245,15 @@ FAILURES: dict[str, ServerFailure] = {
     ),
     "plain text that is declared as gzip": ServerFailure(body(WHOLE, headers={"content-encoding": "gzip"}), NO_STREAM),
     # Silence.
-    "silence": ServerFailure(body(WHOLE).stall(after_events=3), ("timed_out", StreamTimeoutError, "One "), client=(("timeout", 1.5),)),
-    "silence from the start": ServerFailure(body(WHOLE).stall(after_events=0), ("timed_out", StreamTimeoutError, ""), client=(("timeout", 1.5),)),
+    "silence": ServerFailure(body(WHOLE).stall(after_events=3), ("timed_out", StreamTimeoutError, "One "), client=(("timeout", 4),)),
+    "silence from the start": ServerFailure(body(WHOLE).stall(after_events=0), ("timed_out", StreamTimeoutError, ""), client=(("timeout", 4),)),
     "silence inside an event": ServerFailure(
-        body(WHOLE).stall(after_bytes=len(sse(*HEAD)) + 30), ("timed_out", StreamTimeoutError, "One "), client=(("timeout", 1.5),)
+        body(WHOLE).stall(after_bytes=len(sse(*HEAD)) + 30), ("timed_out", StreamTimeoutError, "One "), client=(("timeout", 4),)
     ),
     "only pings": ServerFailure(
-        body(WHOLE).stall(after_events=3, pings=0.02), ("timed_out", StreamTimeoutError, "One "), options=(("idle_timeout", 1.5),)
+        body(WHOLE).stall(after_events=3, pings=0.02), ("timed_out", StreamTimeoutError, "One "), options=(("idle_timeout", 4),)
     ),
-    "silence after the end": ServerFailure(body(WHOLE).stall(after_events=7), DONE, client=(("timeout", 1.5),)),
+    "silence after the end": ServerFailure(body(WHOLE).stall(after_events=7), DONE, client=(("timeout", 4),)),
 }
 # fmt: on
 
