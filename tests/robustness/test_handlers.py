@@ -79,7 +79,7 @@ def raising(error: BaseException) -> Callable[[], None]:
 def arrived(stream: Any, events: int) -> bool:
     """Return whether the stream has the response, and from it this number of events of `REPLY`: 0, 1 or 4."""
     if events == 4:
-        return stream.text == "One "
+        return bool(stream.text == "One ")
     return has_started(stream) if events else stream._state.phase is STREAMING
 
 
