@@ -41,6 +41,13 @@ async def harness(mode: str, anyio_backend: str) -> AsyncIterator[Harness]:
     await harness.aclose()
 
 
+@pytest.fixture
+def without_drain_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a stream wait for the end of the body however late it comes: else its connection is not used again."""
+    for module in ("sync_stream", "async_stream"):
+        monkeypatch.setattr(f"streamkit._io.{module}.DRAIN_SECONDS", 20)
+
+
 @pytest.fixture(params=FIXTURES, ids=lambda path: path.stem)
 def recorded(request: pytest.FixtureRequest) -> Path:
     """Each body in `tests/fixtures`."""

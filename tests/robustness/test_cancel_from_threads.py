@@ -303,10 +303,7 @@ def _racing(kind: str, rounds: range, capsys: pytest.CaptureFixture[str]) -> Non
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)  # threads take turns far more often than usual
     try:
-        with pytest.MonkeyPatch.context() as patch:
-            # A body that ended later would cost its connection.
-            patch.setattr("streamkit._io.sync_stream.DRAIN_SECONDS", 20)
-            cancelled, connections = race(kind, rounds)
+        cancelled, connections = race(kind, rounds)
     finally:
         sys.setswitchinterval(before)
     with capsys.disabled():
@@ -316,6 +313,7 @@ def _racing(kind: str, rounds: range, capsys: pytest.CaptureFixture[str]) -> Non
     assert cancelled < len(rounds), "none was late: no race"
 
 
+@pytest.mark.usefixtures("without_drain_limit")
 def test_a_late_cancel_does_not_harm_the_next_request(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     _racing(kind, range(300 if kind == "http" else 30), capsys)
 
@@ -326,6 +324,7 @@ PARTS = [*(("http", range(start, start + 500)) for start in range(0, 5000, 500))
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "rounds"), PARTS, ids=[f"{kind}-{rounds.start}" for kind, rounds in PARTS])
+@pytest.mark.usefixtures("without_drain_limit")
 def test_late_cancels_do_not_harm_the_next_request(
     kind: str, rounds: range, capsys: pytest.CaptureFixture[str]
 ) -> None:

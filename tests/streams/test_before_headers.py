@@ -21,7 +21,7 @@ import streamkit
 from streamkit import BufferSink, StreamTimeoutError
 from streamkit.testing import Reply, Server, serve
 from tests.support.clients import PARAMS, assert_no_connection_in_use, client_for, open_connections_in_use
-from tests.support.harness import awaited, read_all, run, timed_out_once, wait_for_abandoned_requests
+from tests.support.harness import awaited, read_all, run, timed_out_once, wait_for_abandoned_requests, wait_until
 
 PAUSE = 4  # seconds
 
@@ -58,8 +58,7 @@ def once_asked(server: Server, act: Callable[[], None]) -> Iterator[list[float]]
     acted: list[float] = []
 
     def wait() -> None:
-        while not server.requests:
-            threading.Event().wait(0.001)
+        wait_until(lambda: bool(server.requests))
         threading.Event().wait(0.05)  # the answer is there, and the SDK pauses
         acted.append(time.monotonic())
         act()
