@@ -12,6 +12,7 @@ import json
 import multiprocessing
 import operator
 import os
+import queue
 import statistics
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -169,10 +170,18 @@ def elsewhere(serve: Callable[..., None], *args: Any) -> Iterator[Any]:
     server = context.Process(target=serve, args=(told, done, *args))
     server.start()
     try:
-        yield told.get()
+        yield _received(told, server)
     finally:
         done.set()
         server.join()
+
+
+def _received(told: Any, server: multiprocessing.process.BaseProcess) -> Any:
+    """Return what the server tells. Raises `RuntimeError` if it ends without."""
+    while server.is_alive():
+        with suppress(queue.Empty):
+            return told.get(timeout=1)
+    raise RuntimeError(f"the server ended at its start, with exit code {server.exitcode}")
 
 
 def seconds(*runs: Callable[[], object], rounds: int) -> list[float]:

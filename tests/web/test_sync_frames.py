@@ -13,7 +13,7 @@ import pytest
 
 from streamkit import EventStream, Sink, stream_events
 from streamkit.testing import Reply, serve
-from streamkit.web import AISDK, Frames, sse
+from streamkit.web import AISDK, Encoder, Frames, sse
 from tests.support.bodies import BETA, FIXTURES
 from tests.support.clients import PARAMS, assert_no_connection_in_use, sdk_client
 from tests.support.harness import wait_for_abandoned_requests, wait_until
@@ -127,6 +127,32 @@ def test_dropping_the_frames_closes_the_connection(started: bool) -> None:
         gc.collect()
         wait_until(lambda: stream.status != "streaming")
         assert stream.status == "interrupted"
+
+
+def test_frames_that_are_collected_while_the_thread_keeps_one() -> None:
+    """The garbage collector may run in any thread, here in the reader's while it holds its lock."""
+    kept: list[Frames] = []
+    returned = threading.Event()
+
+    class Collecting(bytes):
+        def __len__(self) -> int:
+            returned.wait(20)  # else `kept` is not the last reference
+            kept.clear()
+            return super().__len__()
+
+    class Protocol(AISDK):
+        def encoder(self) -> Encoder:
+            encoder: Any = super().encoder()
+            start = encoder.start
+            encoder.start = lambda: [Collecting(frame) for frame in start()]
+            return encoder  # type: ignore[no-any-return]
+
+    with opened(STALLED) as (stream, _):
+        kept.append(sse(stream, Protocol()))
+        kept[0]._start()
+        returned.set()
+    assert kept == []
+    assert stream.status == "interrupted"
 
 
 def test_closing_from_another_thread_ends_the_reader() -> None:

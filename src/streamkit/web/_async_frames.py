@@ -31,9 +31,10 @@ class _Reader(StreamReader):
 
     def _put(self, frames: list[bytes]) -> None:
         if frames and not self.discards:
+            if not self.frames:  # else the consumer has been told
+                self.arrived.set()
             self.frames += frames
             self.size += sum(map(len, frames))
-            self.arrived.set()
 
     async def _put_last(self, frames: list[bytes]) -> None:
         self._put(frames)

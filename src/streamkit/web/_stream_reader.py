@@ -18,7 +18,7 @@ from ._protocol import Encoder
 # Events after which other tasks get a turn. In a busy process all streams have many events at once; if each took all of
 # its own, a task that needs several turns, such as a call to Redis, would take seconds. In a process that is not busy,
 # the turns, in which the loop asks the system for news, would be most of what an event costs.
-_IN_A_ROW, _IN_A_ROW_IF_BUSY = 16, 4
+_IN_A_ROW, _IN_A_ROW_IF_BUSY = 32, 4
 _BUSY = 0.005  # seconds that the turn of the other tasks takes in a busy process
 
 

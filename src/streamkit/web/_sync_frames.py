@@ -26,7 +26,9 @@ class _Reader:
         self.size = 0
         self.ended = False
         self.consumer_left = False
-        self.changed = threading.Condition()
+        # Reentrant: the garbage collector may call `leave` in any thread, also in one that holds it.
+        self.lock = threading.RLock()
+        self.changed = threading.Condition(self.lock)
 
     def run(self) -> None:
         """Read the stream. Raises nothing for what happens to the stream."""
@@ -37,7 +39,7 @@ class _Reader:
         except Exception as caught:  # noqa: BLE001 - of the encoder; nobody waits for an exception of this thread
             log_failure(caught)
         finally:
-            with self.changed:
+            with self.lock:
                 self.ended = True
                 self.changed.notify_all()
 
@@ -60,7 +62,7 @@ class _Reader:
 
     def _put(self, frames: list[bytes]) -> None:
         if frames and not self.consumer_left:
-            with self.changed:
+            with self.lock:
                 if not self.frames:  # else the consumer has been told
                     self.changed.notify_all()
                 self.frames += frames
@@ -70,7 +72,7 @@ class _Reader:
 
     def take(self, seconds: float) -> bytes | None:
         """Return the frames, a ping after some seconds without any, and `None` at the end."""
-        with self.changed:
+        with self.lock:
             while not self.frames:
                 if self.ended or self.consumer_left:
                     return None
@@ -82,7 +84,7 @@ class _Reader:
 
     def leave(self) -> None:
         """Note that the consumer has left: nothing is kept for it any more."""
-        with self.changed:
+        with self.lock:
             self.consumer_left = True
             self.frames.clear()
             self.size = 0
