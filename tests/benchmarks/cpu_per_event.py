@@ -19,9 +19,7 @@ import argparse
 import asyncio
 import operator
 import platform
-import statistics
 import sys
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -33,12 +31,14 @@ import streamkit
 
 if __package__:
     from . import contenders, limits, other_libraries, scale, stacks
+    from .rounds import medians, samples_async, seconds
 else:  # run as a script
     import contenders  # type: ignore[no-redef]
     import limits  # type: ignore[no-redef]
     import other_libraries  # type: ignore[no-redef]
     import scale  # type: ignore[no-redef]
     import stacks  # type: ignore[no-redef]
+    from rounds import medians, samples_async, seconds  # type: ignore[no-redef]
 
 Row, Listener, words, reading = limits.Row, limits.Listener, limits.words, limits.reading
 floor, raw, text_stream, collected = limits.floor, limits.raw, limits.text_stream, limits.collected
@@ -117,23 +117,16 @@ CASES = {
 
 def measure_sync(case: Case, url: str, rounds: int) -> list[float]:
     with anthropic.Anthropic(api_key="test", base_url=url) as client:
-        return limits.seconds(*(partial(contender, client) for contender in case.contenders.values()), rounds=rounds)
+        return seconds(*(partial(contender, client) for contender in case.contenders.values()), rounds=rounds)
 
 
 def measure_async(case: Case, url: str, rounds: int) -> list[float]:
-    """The same as `limits.seconds`, awaited."""
-    spent: list[list[float]] = [[] for _ in case.contenders]
-
-    async def run() -> None:
+    async def run() -> list[list[float]]:
         async with anthropic.AsyncAnthropic(api_key="test", base_url=url) as client:
-            for _ in range(rounds + 1):
-                for times, contender in zip(spent, case.contenders.values(), strict=True):
-                    started = time.process_time()
-                    await contender(client)
-                    times.append(time.process_time() - started)
+            runs = [partial(contender, client) for contender in case.contenders.values()]
+            return await samples_async(*runs, rounds=rounds)
 
-    asyncio.run(run())
-    return [statistics.median(times[1:]) for times in spent]
+    return medians(asyncio.run(run()))
 
 
 def measure(names: Iterable[str], rounds: int) -> dict[str, dict[str, float]]:

@@ -30,6 +30,11 @@ import anthropic
 import streamkit
 from streamkit.testing import Reply
 
+if __package__:
+    from .rounds import seconds
+else:  # run as a script
+    from rounds import seconds  # type: ignore[no-redef]
+
 HTTP: Any = sys.modules[anthropic.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0]]  # httpx, or httpx2
 PARAMS: dict[str, Any] = {
     "model": "claude-sonnet-5-5",
@@ -182,17 +187,6 @@ def _received(told: Any, server: multiprocessing.process.BaseProcess) -> Any:
         with suppress(queue.Empty):
             return told.get(timeout=1)
     raise RuntimeError(f"the server ended at its start, with exit code {server.exitcode}")
-
-
-def seconds(*runs: Callable[[], object], rounds: int) -> list[float]:
-    """CPU time of each run, the median of the rounds in which they take turns, after one that warms up."""
-    spent: list[list[float]] = [[] for _ in runs]
-    for _ in range(rounds + 1):
-        for times, run in zip(spent, runs, strict=True):
-            started = time.process_time()
-            run()
-            times.append(time.process_time() - started)
-    return [statistics.median(times[1:]) for times in spent]
 
 
 # The measurements.

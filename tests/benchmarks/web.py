@@ -15,9 +15,7 @@ import asyncio
 import operator
 import statistics
 import sys
-import time
 from functools import partial
-from typing import Any
 
 import anthropic
 
@@ -26,9 +24,11 @@ from streamkit.web import AGUI, AISDK, Protocol, sse
 
 if __package__:
     from . import contenders, limits
+    from .rounds import samples, samples_async
 else:  # run as a script
     import contenders  # type: ignore[no-redef]
     import limits  # type: ignore[no-redef]
+    from rounds import samples, samples_async  # type: ignore[no-redef]
 
 GOAL = 8.0  # µs an event, in a burst
 PROTOCOLS: tuple[Protocol, ...] = (AISDK(), AGUI(thread_id="t", run_id="r"))
@@ -58,28 +58,20 @@ async def frames_async(protocol: Protocol, client: anthropic.AsyncAnthropic) -> 
 
 def measure(url: str, rounds: int) -> list[list[float]]:
     """Seconds of CPU time in each round: of the events, then of the frames of each protocol."""
-    runs = [events, *(partial(frames, protocol) for protocol in PROTOCOLS)]
-    spent: list[list[float]] = [[] for _ in runs]
     with anthropic.Anthropic(api_key="test", base_url=url) as client:
-        for _ in range(rounds + 1):  # the first warms up
-            for times, run in zip(spent, runs, strict=True):
-                started = time.process_time()
-                run(client)
-                times.append(time.process_time() - started)
-    return [times[1:] for times in spent]
+        runs = [partial(events, client), *(partial(frames, protocol, client) for protocol in PROTOCOLS)]
+        return samples(*runs, rounds=rounds)
 
 
-async def measure_async(url: str, rounds: int) -> list[list[float]]:
+def measure_async(url: str, rounds: int) -> list[list[float]]:
     """The same with an async client."""
-    runs: list[Any] = [events_async, *(partial(frames_async, protocol) for protocol in PROTOCOLS)]
-    spent: list[list[float]] = [[] for _ in runs]
-    async with anthropic.AsyncAnthropic(api_key="test", base_url=url) as client:
-        for _ in range(rounds + 1):
-            for times, run in zip(spent, runs, strict=True):
-                started = time.process_time()
-                await run(client)
-                times.append(time.process_time() - started)
-    return [times[1:] for times in spent]
+
+    async def run() -> list[list[float]]:
+        async with anthropic.AsyncAnthropic(api_key="test", base_url=url) as client:
+            runs = [partial(events_async, client), *(partial(frames_async, protocol, client) for protocol in PROTOCOLS)]
+            return await samples_async(*runs, rounds=rounds)
+
+    return asyncio.run(run())
 
 
 def main() -> int:
@@ -89,8 +81,9 @@ def main() -> int:
     missed = False
     with limits.elsewhere(contenders.run_server, ["burst", "paced"]) as where:
         for reply in ("burst", "paced"):
-            count, url = contenders.events_in(reply), where[reply]
-            for mode, spent in (("async", asyncio.run(measure_async(url, rounds))), ("sync", measure(url, rounds))):
+            count = contenders.events_in(reply)
+            for mode, run in (("async", measure_async), ("sync", measure)):
+                spent = run(where[reply], rounds)
                 base = statistics.median(spent[0]) * 1e6 / count
                 for protocol, times in zip(PROTOCOLS, spent[1:], strict=True):
                     added = statistics.median(map(operator.sub, times, spent[0])) * 1e6 / count

@@ -26,7 +26,8 @@ class _Reader:
         self.size = 0
         self.ended = False
         self.consumer_left = False
-        # Reentrant: the garbage collector may call `leave` in any thread, also in one that holds it.
+        # Reentrant: the garbage collector may call `leave` in any thread, also in one that holds it. Taken by
+        # itself, as `with self.changed` is a call in Python for each event.
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
 
